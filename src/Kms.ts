@@ -1,0 +1,509 @@
+/**
+ * The shutdown itself: supervises a program, and ends it without losing the work in flight.
+ *
+ * > Begin everywhere at once, drain while everything is alive, unwind in reverse, cut at the deadline.
+ *
+ * When there is a reason to end (a signal, an interruption, `Kms.shutdown`, an uncaught error, a layer that fails to
+ * start), every listener stops taking new work at once. Then nothing is interrupted or closed until the requests,
+ * connections and busy sections that are in flight have ended. Then scopes close as Effect always closes them, last
+ * acquired first released. One deadline bounds all of it.
+ *
+ * @since 0.1.0
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
+import { dual } from "effect/Function"
+import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
+import * as Runtime from "effect/Runtime"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import type * as Drain from "./internal/drain.ts"
+import * as Finalizer from "./internal/finalizer.ts"
+import { CurrentHold, CurrentSection, type Section } from "./internal/gate.ts"
+import * as internal from "./internal/kms.ts"
+import * as Options_ from "./internal/options.ts"
+import * as phase_ from "./internal/phase.ts"
+import { Process } from "./internal/process.ts"
+import type * as report from "./internal/report.ts"
+import type { Settings } from "./internal/shutdown.ts"
+import * as Signals from "./internal/signals.ts"
+import * as supervisor from "./internal/supervisor.ts"
+
+/**
+ * The service behind this module. It is a `Context.Reference`: where no shutdown supervises the program, its default has
+ * nothing to wait for, and everything here works all the same.
+ *
+ * For callbacks that cannot run an effect, `busyUnsafe` of the service takes a busy section and gives its release, or
+ * `undefined` once nothing may begin any more.
+ *
+ * @category references
+ * @since 0.1.0
+ */
+export const Kms: Context.Reference<internal.Service> = internal.Kms
+
+/**
+ * @category references
+ * @since 0.1.0
+ */
+export type Kms = internal.Service
+
+/**
+ * Why the process ends: `Signal`, `Interrupted`, `Requested`, `Uncaught` or `Failed`. The first reason wins.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Reason = phase_.Reason
+
+/**
+ * How far the shutdown is: `Running`, `LameDuck`, `Draining`, `Unwinding` or `Stopped`. Each after `Running` knows the
+ * `reason`, the `deadline` in milliseconds since the epoch, and whether it was `forced`.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Phase = phase_.Phase
+
+/**
+ * What is open: listeners, busy sections and finalizers that run.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Status = report.Status
+
+/**
+ * What a shutdown did. Every number in it was counted.
+ *
+ * @category models
+ * @since 0.1.0
+ */
+export type Report = report.Report
+
+/**
+ * What every listener takes beside its own options.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export type DrainOptions = Drain.DrainOptions
+
+/**
+ * An option with a value that cannot be meant. Its message names the option and the value.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const OptionError = Options_.OptionError
+
+/**
+ * @category errors
+ * @since 0.1.0
+ */
+export type OptionError = Options_.OptionError
+
+/**
+ * The work was not done when the deadline came. Exit code 1; the report has been logged.
+ *
+ * @category errors
+ * @since 0.1.0
+ */
+export const ShutdownTimeout = supervisor.ShutdownTimeout
+
+/**
+ * @category errors
+ * @since 0.1.0
+ */
+export type ShutdownTimeout = supervisor.ShutdownTimeout
+
+/**
+ * The options of a shutdown.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /**
+   * From the start of the shutdown to the cut, the lame duck included. Longer than zero; `"infinity"` waits for ever.
+   * Default 25 seconds, since Kubernetes kills at 30.
+   */
+  readonly timeout?: Duration.Input | "infinity" | undefined
+  /**
+   * After the cut: what finalizers get before the process exits. Longer than zero. Default 2 seconds.
+   */
+  readonly forceTimeout?: Duration.Input | undefined
+  /**
+   * How long everything is still served, with readiness gone and `Connection: close` on every response, before the drain
+   * begins: the time that a load balancer takes to look away. Shorter than `timeout`. Default zero.
+   */
+  readonly lameDuck?: Duration.Input | ((reason: Reason) => Duration.Input) | undefined
+  /**
+   * The signals that start the shutdown. Default `SIGINT`, `SIGTERM` and, unless the process was started by `nohup`,
+   * `SIGHUP`.
+   */
+  readonly signals?: ReadonlyArray<NodeJS.Signals> | undefined
+  /**
+   * Whether a second signal exits at once, with code 1. The same signal again within 500 milliseconds is the same one:
+   * wrappers and process groups deliver it twice. Default true.
+   */
+  readonly hardShutdown?: boolean | undefined
+  /**
+   * Whether an uncaught exception or unhandled rejection starts a shutdown: without lame duck, within 5 seconds at most,
+   * and with exit code 1. Default true.
+   */
+  readonly uncaught?: boolean | undefined
+  /**
+   * The very last thing before the exit, within what is left of `forceTimeout`.
+   */
+  readonly onStopped?: ((report: Report) => Effect.Effect<void>) | undefined
+}
+
+const decode = (options: Options, host: Process): Result.Result<Settings, OptionError> =>
+  Result.gen(function* () {
+    const timeout = yield* Options_.millis("timeout", options.timeout ?? "25 seconds", { zero: false, infinite: true })
+    const forceTimeout = yield* Options_.millis("forceTimeout", options.forceTimeout ?? "2 seconds", {
+      zero: false,
+      infinite: false
+    })
+    const given = options.lameDuck ?? 0
+    const lameDuck = (input: Duration.Input) =>
+      Result.flatMap(Options_.millis("lameDuck", input, { zero: true, infinite: false }), (millis) =>
+        millis < timeout
+          ? Result.succeed(millis)
+          : Result.fail(
+              new OptionError({ option: "lameDuck", value: input, problem: "it has to be shorter than the timeout" })
+            )
+      )
+    const fixed = typeof given === "function" ? undefined : yield* lameDuck(given)
+    const signals = yield* Signals.validate(
+      options.signals ?? (host.ignoresHangup() ? ["SIGINT", "SIGTERM"] : ["SIGINT", "SIGTERM", "SIGHUP"])
+    )
+    return {
+      timeout,
+      forceTimeout,
+      // A function is known to be wrong only when it is too late to say so: then there is no lame duck.
+      lameDuck: (reason) =>
+        typeof given === "function" ? Result.getOrElse(lameDuck(given(reason)), () => 0) : (fixed ?? 0),
+      signals,
+      hardShutdown: options.hardShutdown ?? true,
+      uncaught: options.uncaught ?? true,
+      onStopped: options.onStopped ?? (() => Effect.void)
+    }
+  })
+
+const supervise = <A, E, R>(
+  program: () => supervisor.Program<A, E, R>,
+  options: Options = {}
+): Effect.Effect<A, E | OptionError | ShutdownTimeout, R> =>
+  Effect.gen(function* () {
+    const settings = yield* Effect.fromResult(decode(options, yield* Process))
+    return yield* supervisor.supervise(program(), settings)
+  })
+
+/**
+ * Runs a layer until there is a reason to end, and then shuts it down gracefully. Takes the place of `Layer.launch`.
+ *
+ * **Details**
+ *
+ * The scope of the layer belongs to the shutdown, so that a start-up that fails unwinds under the deadline too, with
+ * every listener that was open already draining.
+ *
+ * A clean end is an interruption, as that of `Layer.launch` is; `Kms.teardown` turns it into exit code 0. Past the
+ * deadline it is `ShutdownTimeout`, or an interruption that `Kms.teardown` turns into 1.
+ *
+ * **Example** (A server that stops without losing a request)
+ *
+ * ```ts
+ * import { NodeRuntime } from "@effect/platform-node"
+ * import { Layer } from "effect"
+ * import { HttpRouter, HttpServerResponse } from "effect/http"
+ * import { Kms, KmsHttp } from "effect-kms"
+ * import { createServer } from "node:http"
+ *
+ * const Api = HttpRouter.serve(HttpRouter.add("GET", "/", HttpServerResponse.text("Home"))).pipe(
+ *   Layer.provide(KmsHttp.layer(createServer, { port: 3007 }))
+ * )
+ *
+ * Api.pipe(
+ *   Kms.launch({ timeout: "25 seconds", lameDuck: "5 seconds" }),
+ *   NodeRuntime.runMain({ teardown: Kms.teardown })
+ * )
+ * ```
+ *
+ * @see {@link listen} to supervise an effect
+ * @category running
+ * @since 0.1.0
+ */
+export const launch: {
+  (
+    options?: Options
+  ): <A, E, R>(layer: Layer.Layer<A, E, R>) => Effect.Effect<never, E | OptionError | ShutdownTimeout, R>
+  <A, E, R>(layer: Layer.Layer<A, E, R>, options?: Options): Effect.Effect<never, E | OptionError | ShutdownTimeout, R>
+} = dual(
+  (args) => Layer.isLayer(args[0]),
+  <A, E, R>(
+    layer: Layer.Layer<A, E, R>,
+    options?: Options
+  ): Effect.Effect<never, E | OptionError | ShutdownTimeout, R> =>
+    supervise(() => {
+      const scope = Scope.makeUnsafe()
+      return {
+        run: Effect.andThen(Layer.buildWithScope(layer, scope), Effect.never),
+        release: (exit) => Scope.close(scope, exit)
+      }
+    }, options)
+)
+
+/**
+ * Runs an effect, and shuts it down gracefully when there is a reason to end. The counterpart of `kms.Listen` and
+ * `kms.ListenTimeout`.
+ *
+ * **Details**
+ *
+ * An effect that ends by itself gives its result, as soon as the busy sections that it left behind have ended. Otherwise
+ * it ends as `launch` does.
+ *
+ * **Gotchas**
+ *
+ * An effect that fails has unwound its own scopes before this function can know: the deadline begins after that.
+ * `launch` has no such gap.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const listen: {
+  (options?: Options): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | OptionError | ShutdownTimeout, R>
+  <A, E, R>(self: Effect.Effect<A, E, R>, options?: Options): Effect.Effect<A, E | OptionError | ShutdownTimeout, R>
+} = dual(
+  (args) => Effect.isEffect(args[0]),
+  <A, E, R>(self: Effect.Effect<A, E, R>, options?: Options): Effect.Effect<A, E | OptionError | ShutdownTimeout, R> =>
+    supervise(() => ({ run: self, release: () => Effect.void }), options)
+)
+
+/**
+ * Completes with the reason when the drain begins, after a lame duck. Never, where no shutdown supervises the program.
+ * The counterpart of `kms.ShutdownInitiated`.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const initiated: Effect.Effect<Reason> = Effect.flatMap(Kms, (kms) => Deferred.await(kms.initiated))
+
+/**
+ * Starts the shutdown from inside the program. Dies where no shutdown supervises it.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const shutdown = (message?: string): Effect.Effect<void> =>
+  Effect.flatMap(Kms, (kms) =>
+    kms.supervised
+      ? Effect.sync(() => kms.begin(phase_.Reason.Requested({ message })))
+      : Effect.die(new Error("Kms.shutdown: no shutdown supervises this program. Run it with Kms.launch or Kms.listen"))
+  )
+
+/**
+ * How far the shutdown is.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const phase: Effect.Effect<Phase> = Effect.flatMap(Kms, (kms) => SubscriptionRef.get(kms.phases))
+
+/**
+ * The phase, and every one that follows.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const changes: Stream.Stream<Phase> = Stream.unwrap(
+  Effect.map(Kms, (kms) => SubscriptionRef.changes(kms.phases))
+)
+
+/**
+ * What is open now, and how much is in flight.
+ *
+ * @category accessors
+ * @since 0.1.0
+ */
+export const status: Effect.Effect<Status> = Effect.map(Kms, (kms) => kms.status())
+
+/**
+ * What a busy section does when the drain has begun.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface BusyOptions {
+  /**
+   * Whether a new section may begin once the drain has begun. `"admit"` (default): while a request or connection is in
+   * flight, or a section begun before the drain, since one of them may be waiting for it. `"park"`: only inside a live
+   * section; for sources of work, such as cron loops and queue consumers. A section that may not begin waits, and is
+   * interrupted when the program unwinds.
+   */
+  readonly onDrain?: "admit" | "park" | undefined
+}
+
+/**
+ * Marks work that a shutdown must not cut short: while it runs, nothing unwinds. The counterpart of `kms.Wait` and
+ * `Done`.
+ *
+ * **Details**
+ *
+ * It is a counter and a gate: it forks and masks nothing, so any other interruption passes through as usual. The
+ * deadline ends it, as it ends everything.
+ *
+ * **Example** (A job that is finished before its database closes)
+ *
+ * ```ts
+ * import { Effect, Schedule } from "effect"
+ * import { Kms } from "effect-kms"
+ *
+ * const job = Effect.log("writing the report").pipe(
+ *   Kms.busy("report", { onDrain: "park" }),
+ *   Effect.repeat(Schedule.spaced("1 minute"))
+ * )
+ * ```
+ *
+ * @category resource management
+ * @since 0.1.0
+ */
+export const busy =
+  (name: string, options?: BusyOptions) =>
+  <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.withFiber((fiber) => {
+        const { gate } = fiber.getRef(Kms)
+        const section = enter(fiber, name, options)
+        if (section === undefined) return restore(Effect.never)
+        return Effect.onExit(restore(Effect.provideService(self, CurrentSection, section)), () =>
+          Effect.sync(() => gate.leave(section))
+        )
+      })
+    )
+
+/**
+ * A busy section that lasts until the scope closes: taken in one fiber, it may be released in another.
+ *
+ * @category resource management
+ * @since 0.1.0
+ */
+export const busyScoped = (name: string, options?: BusyOptions): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.withFiber((fiber) => {
+      const { gate } = fiber.getRef(Kms)
+      const section = enter(fiber, name, options)
+      if (section === undefined) return restore(Effect.never)
+      return Effect.addFinalizer(() => Effect.sync(() => gate.leave(section)))
+    })
+  )
+
+const enter = (fiber: Fiber.Fiber<unknown, unknown>, name: string, options?: BusyOptions): Section | undefined =>
+  fiber.getRef(Kms).gate.enter({
+    name,
+    now: fiber.getRef(Clock.Clock).currentTimeMillisUnsafe(),
+    park: options?.onDrain === "park",
+    parent: fiber.getRef(CurrentSection),
+    hold: fiber.getRef(CurrentHold),
+    fiber
+  })
+
+/**
+ * The options of a finalizer with a name.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface FinalizerOptions {
+  /**
+   * How long it may take before it is abandoned, so that what is beneath it can be released. Longer than zero. With a
+   * timeout it is abandoned at the cut, too. Default: no limit but the end of `forceTimeout`.
+   */
+  readonly timeout?: Duration.Input | undefined
+}
+
+/**
+ * Adds a finalizer that has a name in the report, and may have a timeout of its own.
+ *
+ * Dies with `OptionError` if the timeout is not a duration longer than zero.
+ *
+ * @category resource management
+ * @since 0.1.0
+ */
+export const addFinalizer = <R>(
+  name: string,
+  finalizer: (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void, never, R>,
+  options?: FinalizerOptions
+): Effect.Effect<void, never, R | Scope.Scope> =>
+  Effect.flatMap(finalizerTimeout(options), (timeout) =>
+    Effect.addFinalizer((exit) => Finalizer.named(name, timeout, finalizer(exit)))
+  )
+
+/**
+ * Gives the release of a whole layer a name in the report, and maybe a timeout of its own.
+ *
+ * Dies with `OptionError` if the timeout is not a duration longer than zero.
+ *
+ * @category resource management
+ * @since 0.1.0
+ */
+export const layerNamed =
+  (name: string, options?: FinalizerOptions) =>
+  <A, E, R>(layer: Layer.Layer<A, E, R>): Layer.Layer<A, E, R> =>
+    Layer.fromBuildMemo<A, E, R>((memoMap, scope) =>
+      Effect.gen(function* () {
+        const timeout = yield* finalizerTimeout(options)
+        const own = yield* Scope.make()
+        yield* Scope.provide(
+          Effect.addFinalizer((exit) => Finalizer.named(name, timeout, Scope.close(own, exit))),
+          scope
+        )
+        return yield* Layer.buildWithMemoMap(layer, memoMap, own)
+      })
+    )
+
+const finalizerTimeout = (options: FinalizerOptions | undefined): Effect.Effect<number | undefined> =>
+  options?.timeout === undefined
+    ? Effect.undefined
+    : Effect.orDie(Effect.fromResult(Options_.millis("timeout", options.timeout, { zero: false, infinite: true })))
+
+/** For the output of a program that no shutdown supervised, in milliseconds. */
+const flushTimeout = 2000
+
+/**
+ * The end of the process, for `runMain`: exit code 0 after a graceful shutdown, 1 after a cut, an uncaught error or a
+ * failure (or the code that an error asks for with `Runtime.errorExitCode`).
+ *
+ * **Details**
+ *
+ * It waits until stdout and stderr have been written, within what is left of `forceTimeout`, and then ends the process
+ * itself, also with code 0: a timer or socket that the program left open does not keep it alive.
+ *
+ * Without it the drain is the same, but `runMain` exits with 130 after a signal, and may cut the last lines off a pipe.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const teardown: Runtime.Teardown = (exit, onExit) => {
+  const annotations = Exit.isFailure(exit) ? Cause.annotations(exit.cause) : Context.empty()
+  const outcome = Context.getOrUndefined(annotations as Context.Context<supervisor.Outcome>, supervisor.Outcome)
+  const host = outcome?.host ?? Process.defaultValue()
+  const code = outcome?.code ?? exitCode(exit)
+  host.flush.pipe(Effect.timeoutOption(outcome?.flushTimeout ?? flushTimeout), Effect.runFork).addObserver(() => {
+    onExit(code)
+    host.exit(code)
+  })
+}
+
+const exitCode = (exit: Exit.Exit<unknown, unknown>): number => {
+  if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return 0
+  return Runtime.getErrorExitCode(Cause.squash(exit.cause))
+}

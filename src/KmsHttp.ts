@@ -1,0 +1,471 @@
+/**
+ * HTTP/1.1, HTTPS, HTTP/2 and their upgrades, as listeners that drain: a drop-in for `NodeHttpServer`.
+ *
+ * An application moves over by writing `KmsHttp.layer` where it said `NodeHttpServer.layer`. Its routers, middleware and
+ * handlers stay as they are. What changes is the end: when the shutdown begins, or the listener's scope closes, the
+ * listener stops accepting, lets every request finish, tells each kind of peer that it is time to leave, and only then
+ * lets go of the application.
+ *
+ * **What each peer sees**
+ *
+ * - a request in flight: its whole response, with `Connection: close` where the headers were not out yet
+ * - a request that comes in late on a living connection: its response, with `Connection: close`
+ * - an idle connection: the end, once it has been quiet for `quietPeriod`
+ * - an event stream: the clean end of its body
+ * - a WebSocket: close code 1001, and `closeTimeout` to answer
+ * - an HTTP/2 session: GOAWAY, with the streams in flight answered
+ * - a new connection: refused
+ *
+ * @since 0.1.0
+ */
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import type { NodeServices } from "@effect/platform-node/NodeServices"
+import * as Cause from "effect/Cause"
+import * as Config from "effect/Config"
+import * as Deferred from "effect/Deferred"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import type { LazyArg } from "effect/Function"
+import type * as Etag from "effect/http/Etag"
+import * as FetchHttpClient from "effect/http/FetchHttpClient"
+import type { HttpClient } from "effect/http/HttpClient"
+import type * as HttpPlatform from "effect/http/HttpPlatform"
+import * as HttpServer from "effect/http/HttpServer"
+import { ServeError } from "effect/http/HttpServerError"
+import type { HttpServerResponse } from "effect/http/HttpServerResponse"
+import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
+import * as Scope from "effect/Scope"
+import { createServer, type Server, type ServerResponse } from "node:http"
+import type { Http2SecureServer, Http2Server } from "node:http2"
+import { Server as TlsServer } from "node:tls"
+import * as Bind from "./internal/bind.ts"
+import type { Timing } from "./internal/connections.ts"
+import * as Drain from "./internal/drain.ts"
+import { HttpListener, isEventStream } from "./internal/http.ts"
+import { Kms } from "./internal/kms.ts"
+import { millis, OptionError } from "./internal/options.ts"
+import { Process } from "./internal/process.ts"
+import { makeEffectServer, Serve } from "./internal/serve.ts"
+
+/**
+ * The options that every KmsHttp listener takes.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface ListenerOptions extends Omit<NodeHttpServer.Options, "websocket">, Drain.DrainOptions {
+  /**
+   * A descriptor of a listening socket that the process has inherited, instead of a port or a path.
+   */
+  readonly fd?: number | undefined
+  /**
+   * Once the drain began: how long a connection with no request in flight may take to finish what its peer had begun,
+   * half a request head, a TLS handshake, the answer to a WebSocket close. Default 1 second.
+   */
+  readonly closeTimeout?: Duration.Input | undefined
+  /**
+   * Once the drain began: how long a connection with nothing in flight has to have been quiet to be closed, counted from
+   * its opening or its last response. Its next request may be on its way already, and is answered. Default 500
+   * milliseconds.
+   *
+   * A request that is sent on a connection which has been idle for longer can still be lost: only a `lameDuck` at least
+   * as long as the usual pause of the clients avoids that.
+   */
+  readonly quietPeriod?: Duration.Input | undefined
+}
+
+/**
+ * The options of a listener for an Effect application: those of `NodeHttpServer`, and those of the drain.
+ *
+ * `gracefulShutdownTimeout` is read as `drainTimeout` where that is not given. `disablePreemptiveShutdown` is ignored,
+ * with a warning: a listener that goes on accepting until its scope closes is `drainOn: "release"`.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options extends ListenerOptions, Pick<NodeHttpServer.Options, "websocket"> {
+  /**
+   * What becomes of an event stream when the drain begins: its body ends (`"end"`, the default), or the drain waits for
+   * it (`"wait"`). A predicate chooses the responses that end, whatever their type.
+   */
+  readonly eventStreams?: "end" | "wait" | ((response: HttpServerResponse) => boolean) | undefined
+}
+
+/**
+ * The options of a listener whose requests someone else answers.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface NodeOptions extends ListenerOptions {
+  /**
+   * What becomes of an event stream when the drain begins: its body ends (`"end"`, the default), or the drain waits for
+   * it (`"wait"`). A predicate chooses the responses that end, whatever their type.
+   */
+  readonly eventStreams?: "end" | "wait" | ((response: ServerResponse) => boolean) | undefined
+}
+
+type AnyServer = Server | Http2Server | Http2SecureServer
+
+/**
+ * Creates an `HttpServer` on a `node:http`, `node:https` or `node:http2` server, listening until the shutdown begins or
+ * the scope closes, whichever comes first.
+ *
+ * **Details**
+ *
+ * Several applications may be served on one listener. Requests go to the one that was served last and is still open;
+ * closing one of several drains that one alone. When the last of them closes, the listener drains.
+ *
+ * A listener that is made after the drain began does not bind: it waits, and is interrupted when the program unwinds.
+ *
+ * **Gotchas**
+ *
+ * The server that `evaluate` returns must not listen yet.
+ *
+ * Fails with `ServeError` if the address cannot be listened on or an option cannot be meant; its message names the
+ * address or the option and the value, and nothing is left open.
+ *
+ * @category constructors
+ * @since 0.1.0
+ */
+export const make = Effect.fnUntraced(function* (
+  evaluate: LazyArg<AnyServer>,
+  options: Options
+): Effect.fn.Return<HttpServer.HttpServer["Service"], ServeError, Scope.Scope> {
+  const kms = yield* Kms
+  const services = yield* Effect.context<never>()
+  const serves: Array<Serve> = []
+  const closing = new Set<Serve>()
+  const each = (f: (serve: Serve) => void) => {
+    for (const serve of serves) f(serve)
+    for (const serve of closing) f(serve)
+  }
+  // Requests that came in before anyone serves.
+  const early: Array<(serve: Serve | undefined) => void> = []
+  const dispatch = (answer: (serve: Serve | undefined) => void) => {
+    const serve = serves.at(-1) ?? lastOf(closing)
+    if (serve === undefined && !drained) early.push(answer)
+    else answer(serve)
+  }
+  let drained = false
+
+  const own = yield* Scope.make()
+  const opened: Opened = yield* open(evaluate as LazyArg<Server>, options, {
+    onDrain() {
+      drained = true
+      each((serve) => serve.end())
+      for (const answer of early.splice(0)) answer(undefined)
+    },
+    onForce: () => each((serve) => void Effect.runForkWith(services)(serve.close())),
+    handlers() {
+      let sum = 0
+      each((serve) => {
+        sum += serve.handlers
+      })
+      return sum
+    },
+    isHandled(connection) {
+      let handled = false
+      each((serve) => {
+        handled ||= serve.upgrades.has(connection)
+      })
+      return handled
+    },
+    isEndless: () => false,
+    // Runs after every application has closed, and the drain is over.
+    release: (exit) => bounded(Scope.close(own, exit), kms.grace),
+    attach(server) {
+      server.on("request", (request, response) =>
+        dispatch((serve) => (serve === undefined ? unavailable(response) : serve.request(request, response)))
+      )
+      server.on("checkContinue", (request, response) =>
+        dispatch((serve) => (serve === undefined ? unavailable(response) : serve.checkContinue(request, response)))
+      )
+      server.on("upgrade", (request, socket, head) =>
+        dispatch((serve) => (serve === undefined ? socket.destroy() : serve.upgrade(request, socket, head)))
+      )
+    }
+  })
+  const { drain, listener, server } = opened
+
+  const [effectServer, standIn] = yield* makeEffectServer(server, listener.address, options, own)
+  const isEndless = options.eventStreams ?? "end"
+  const serveOptions = {
+    isEndless: isEndless === "wait" ? undefined : isEndless === "end" ? isEventStreamResponse : isEndless,
+    check: () => drain.check(),
+    handled: (connection: Parameters<typeof listener.handled>[0]) => listener.handled(connection)
+  }
+
+  return HttpServer.make({
+    address: effectServer.address,
+    serve: Effect.fnUntraced(function* (app, middleware) {
+      const serve = new Serve(serveOptions)
+      yield* serve.start(effectServer, standIn, app, middleware)
+      yield* Effect.acquireRelease(
+        Effect.sync(() => {
+          serves.push(serve)
+          for (const answer of early.splice(0)) answer(serve)
+        }),
+        (_, exit) =>
+          Effect.gen(function* () {
+            serves.splice(serves.indexOf(serve), 1)
+            closing.add(serve)
+            yield* serves.length === 0 || drain.isBegun() ? drain.run : drainServe(serve, opened)
+            yield* bounded(serve.close(interruption(exit)), kms.grace)
+            closing.delete(serve)
+          })
+      )
+      if (drain.isBegun())
+        yield* Effect.logWarning(`${listener.name} has been drained: it serves no further application`)
+    })
+  })
+})
+
+const lastOf = <A>(set: ReadonlySet<A>): A | undefined => {
+  let last: A | undefined
+  for (const element of set) last = element
+  return last
+}
+
+/** What still runs when a serve closes is interrupted: it was not this scope's success or failure that ended it. */
+const interruption = (exit: Exit.Exit<unknown, unknown>) =>
+  Exit.isFailure(exit) ? exit : Exit.failCause(Cause.interrupt())
+
+/** One of several applications closes: the listener goes on for the others. */
+const drainServe = (serve: Serve, { drainTimeout }: Opened): Effect.Effect<void> =>
+  Effect.gen(function* () {
+    const kms = yield* Kms
+    serve.end()
+    yield* Effect.timeoutOption(
+      Effect.raceFirst(serve.awaitEmpty, Deferred.await(kms.forced)),
+      drainTimeout ?? (kms.supervised ? Number.POSITIVE_INFINITY : Drain.defaultTimeout)
+    )
+  })
+
+/** A finalizer cannot be interrupted, so what bounds it is the wait for it. */
+const bounded = (self: Effect.Effect<void>, millis: number): Effect.Effect<void> =>
+  self.pipe(
+    Effect.forkDetach({ startImmediately: true }),
+    Effect.flatMap(Fiber.await),
+    Effect.timeoutOption(millis),
+    Effect.asVoid
+  )
+
+const isEventStreamResponse = (response: HttpServerResponse): boolean =>
+  (response.headers["content-type"] ?? "").startsWith("text/event-stream")
+
+/** Nobody serves, and nobody will. */
+const unavailable = (response: ServerResponse): void => {
+  response.writeHead(503, { "content-length": "0" })
+  response.end()
+}
+
+/** What differs between a listener for Effect applications and one for somebody else's. */
+interface Spec {
+  readonly onDrain: () => void
+  readonly onForce: () => void
+  readonly handlers: () => number
+  readonly isHandled: HttpListener["options"]["isHandled"]
+  readonly isEndless: (response: ServerResponse) => boolean
+  /** Adds the listeners that answer. */
+  readonly attach: (server: Server) => void
+  /** Runs when the drain is over. */
+  readonly release: (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
+}
+
+interface Opened {
+  readonly server: Server
+  readonly listener: HttpListener
+  readonly drain: Drain.Drain
+  readonly drainTimeout: number | undefined
+}
+
+/** Binds a server, and puts it under the drain. */
+const open = Effect.fnUntraced(function* (
+  evaluate: LazyArg<Server>,
+  options: ListenerOptions,
+  spec: Spec
+): Effect.fn.Return<Opened, ServeError, Scope.Scope> {
+  const { drain: drainOptions, timing } = yield* serveError(Effect.fromResult(decode(options)))
+  if (options.disablePreemptiveShutdown !== undefined) {
+    yield* Effect.logWarning('disablePreemptiveShutdown is ignored: see drainOn: "release"')
+  }
+  yield* Drain.admitted
+  const host = yield* Process
+  const server = evaluate()
+  if (server.listening) {
+    const problem = "the server listens already"
+    return yield* serveError(
+      Effect.fail(new OptionError({ option: "evaluate", value: Bind.bound(server, {}), problem }))
+    )
+  }
+  const kind = `${server instanceof TlsServer ? "https" : "http"}${"updateSettings" in server ? "2" : ""}`
+  const listener: HttpListener = new HttpListener(server, { ...spec, kind, timing, host, check: () => drain?.check() })
+  let drain: Drain.Drain | undefined
+  follow(server, "request", listener.onRequest)
+  follow(server, "checkContinue", listener.onRequest)
+  follow(server, "checkExpectation", listener.onRequest)
+  follow(server, "upgrade", listener.onHijack)
+  follow(server, "connect", listener.onHijack)
+  spec.attach(server)
+
+  return yield* Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      yield* Effect.onError(serveError(restore(Bind.listen(server, options))), () => Effect.sync(() => server.close()))
+      listener.address = Bind.bound(server, options)
+      listener.name = options.name ?? `${kind} ${listener.address}`
+      yield* Effect.addFinalizer(spec.release)
+      drain = yield* Drain.make(listener, drainOptions)
+      return { server, listener, drain, drainTimeout: drainOptions.drainTimeout }
+    })
+  )
+})
+
+/**
+ * Calls `listener` before everyone else who listens for `event`, but only where someone does: Node treats upgrades,
+ * tunnels and expectations in its own way as long as nobody listens.
+ */
+const follow = (server: Server, event: string, listener: (...args: Array<never>) => void): void => {
+  const call = listener as (...args: Array<unknown>) => void
+  if (server.listenerCount(event) > 0) return void server.prependListener(event, call)
+  const onNew = (added: string) => {
+    if (added !== event) return
+    server.off("newListener", onNew)
+    server.prependListener(event, call)
+  }
+  server.on("newListener", onNew)
+}
+
+const decode = (options: ListenerOptions): Result.Result<{ drain: Drain.Options; timing: Timing }, OptionError> => {
+  const graceful = options.gracefulShutdownTimeout
+  return Result.gen(function* () {
+    const drain =
+      options.drainTimeout === undefined && graceful !== undefined
+        ? {
+            ...(yield* Drain.decode(options)),
+            drainTimeout: yield* millis("gracefulShutdownTimeout", graceful, { zero: true, infinite: true })
+          }
+        : yield* Drain.decode(options)
+    const limits = { zero: true, infinite: false }
+    const closeTimeout = yield* millis("closeTimeout", options.closeTimeout ?? "1 second", limits)
+    const quietPeriod = yield* millis("quietPeriod", options.quietPeriod ?? "500 millis", limits)
+    return { drain, timing: { closeTimeout, quietPeriod } }
+  })
+}
+
+/** What fails at the start fails as it does in `NodeHttpServer`, with a message that says what and where. */
+const serveError = <A>(self: Effect.Effect<A, Bind.BindError | OptionError>): Effect.Effect<A, ServeError> =>
+  Effect.mapError(self, (cause) => {
+    const fields = { cause, message: cause.message }
+    return new ServeError(fields)
+  })
+
+/**
+ * Listens with a `node:http`, `node:https` or `node:http2` server whose requests someone else answers: Express, Fastify,
+ * Koa, Next.js, or a plain request listener. The drain is the same as that of `layer`.
+ *
+ * **Details**
+ *
+ * `evaluate` is given a signal that aborts when the drain begins. What it upgraded or tunnelled is its own to end: such
+ * a connection has `closeTimeout` from then on before it is destroyed.
+ *
+ * Fails with `ServeError` as `make` does.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerNode = (
+  evaluate: (drain: AbortSignal) => AnyServer,
+  options: NodeOptions
+): Layer.Layer<never, ServeError> =>
+  Layer.effectDiscard(
+    Effect.suspend(() => {
+      const drain = new AbortController()
+      const streams = options.eventStreams ?? "end"
+      return open(() => evaluate(drain.signal) as Server, options, {
+        onDrain: () => drain.abort(),
+        onForce: () => {},
+        handlers: () => 0,
+        isHandled: () => false,
+        isEndless: streams === "end" ? isEventStream : streams === "wait" ? () => false : streams,
+        attach: () => {},
+        release: () => Effect.void
+      })
+    })
+  )
+
+/**
+ * Provides an `HttpServer` alone; see `make`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerServer = (
+  evaluate: LazyArg<AnyServer>,
+  options: Options
+): Layer.Layer<HttpServer.HttpServer, ServeError> => Layer.effect(HttpServer.HttpServer)(make(evaluate, options))
+
+type Services = HttpServer.HttpServer | NodeServices | HttpPlatform.HttpPlatform | Etag.Generator
+
+/**
+ * Provides an `HttpServer`, and the Node services that serving takes. The drop-in for `NodeHttpServer.layer`.
+ *
+ * **Example** (Serving a route until the process is told to stop)
+ *
+ * ```ts
+ * import { NodeRuntime } from "@effect/platform-node"
+ * import { Layer } from "effect"
+ * import { HttpRouter, HttpServerResponse } from "effect/http"
+ * import { Kms, KmsHttp } from "effect-kms"
+ * import { createServer } from "node:http"
+ *
+ * const Api = HttpRouter.serve(HttpRouter.add("GET", "/", HttpServerResponse.text("Home"))).pipe(
+ *   Layer.provide(KmsHttp.layer(createServer, { port: 3007 }))
+ * )
+ *
+ * Api.pipe(
+ *   Kms.launch(),
+ *   NodeRuntime.runMain({ teardown: Kms.teardown })
+ * )
+ * ```
+ *
+ * @see {@link make} for what it does and how it fails
+ * @category layers
+ * @since 0.1.0
+ */
+export const layer = (evaluate: LazyArg<AnyServer>, options: Options): Layer.Layer<Services, ServeError> =>
+  Layer.mergeAll(layerServer(evaluate, options), NodeHttpServer.layerHttpServices)
+
+/**
+ * As `layer`, with options read from `Config`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  evaluate: LazyArg<AnyServer>,
+  options: Config.Wrap<Options>
+): Layer.Layer<Services, ServeError | Config.ConfigError> =>
+  Layer.mergeAll(
+    Layer.effect(HttpServer.HttpServer)(Effect.flatMap(Config.unwrap(options), (options) => make(evaluate, options))),
+    NodeHttpServer.layerHttpServices
+  )
+
+/**
+ * Provides a server on a free port and an `HttpClient` that calls it, for tests. Nothing in it waits for quiet
+ * connections: `quietPeriod` and `closeTimeout` are zero.
+ *
+ * @category testing
+ * @since 0.1.0
+ */
+export const layerTest: Layer.Layer<Services | HttpClient, ServeError> = HttpServer.layerTestClient.pipe(
+  Layer.provide(
+    Layer.fresh(FetchHttpClient.layer).pipe(
+      Layer.provide(Layer.succeed(FetchHttpClient.RequestInit)({ keepalive: false }))
+    )
+  ),
+  Layer.provideMerge(layer(createServer, { port: 0, quietPeriod: 0, closeTimeout: 0 }))
+)

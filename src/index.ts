@@ -1,0 +1,24 @@
+/**
+ * @since 0.1.0
+ */
+
+/**
+ * The shutdown itself: supervises a program, and ends it without losing the work in flight.
+ *
+ * @since 0.1.0
+ */
+export * as Kms from "./Kms.ts"
+
+/**
+ * `/livez` and `/readyz` for an `HttpRouter`.
+ *
+ * @since 0.1.0
+ */
+export * as KmsHealth from "./KmsHealth.ts"
+
+/**
+ * HTTP/1.1, HTTPS, HTTP/2 and their upgrades, as listeners that drain: a drop-in for `NodeHttpServer`.
+ *
+ * @since 0.1.0
+ */
+export * as KmsHttp from "./KmsHttp.ts"

@@ -1,0 +1,223 @@
+/**
+ * The sockets of one listener: silent, reading, active, idle or hijacked.
+ *
+ * Node's own bookkeeping misses some of them: `closeIdleConnections` those that never spoke, `closeAllConnections` those
+ * that were upgraded. So there is one small record a connection, kept on the socket under a symbol.
+ *
+ * What is here waits for real peers, so it runs on the real clock, whatever clock the program has.
+ */
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import type { Server, Socket } from "node:net"
+import type { Process } from "./process.ts"
+
+const key: unique symbol = Symbol("effect-kms/Connection")
+
+interface Keyed {
+  [key]?: Connection
+  /** Of a `TLSSocket`: the socket that carries it. Private to Node, and pinned by a test. */
+  readonly _parent?: Keyed
+}
+
+/** Something that carries streams over a connection, and closes in its own way: an HTTP/2 session. */
+export interface Session {
+  readonly close: () => void
+  readonly destroy: () => void
+}
+
+export class Connection {
+  /** The outermost socket: over TLS the one with the plain text. */
+  socket: Socket
+  /** The one that counts the bytes from the network. */
+  readonly carrier: Socket
+  readonly owner: Connections
+  /** Requests or handlers that have not ended. */
+  inFlight = 0
+  /** When it was opened, or last had something in flight. */
+  quietSince: number
+  /** Bytes read by then: more than that, and its peer has begun something. */
+  quietBytes = 0
+  /** It has had something in flight. */
+  spoke = false
+  /** It left its server: a WebSocket, another upgrade, a tunnel. */
+  hijacked = false
+  session: Session | undefined
+  /** What its listener knows of the work on it. */
+  work: unknown
+  /** When to close it, unless something happens first. */
+  due = Number.POSITIVE_INFINITY
+  /** What its peer had begun has been given its time. */
+  private waited = false
+
+  constructor(socket: Socket, owner: Connections) {
+    this.socket = socket
+    this.carrier = socket
+    this.owner = owner
+    this.quietSince = now()
+  }
+
+  /** Its peer has sent the beginning of something: half a head, part of a handshake. */
+  get isReading(): boolean {
+    return this.session === undefined && this.carrier.bytesRead > this.quietBytes
+  }
+
+  /** Something has come in flight. */
+  engage(): void {
+    this.inFlight++
+    this.spoke = true
+    this.due = Number.POSITIVE_INFINITY
+  }
+
+  /** Something on it has ended. */
+  settle(): void {
+    if (this.inFlight === 0) return
+    this.inFlight--
+    if (this.inFlight > 0) return
+    this.quietSince = now()
+    this.quietBytes = this.carrier.bytesRead
+  }
+
+  /** When a connection with nothing in flight is to close, the drain having begun. */
+  schedule(timing: Timing): void {
+    if (this.isReading && !this.waited) {
+      this.waited = true
+      this.closeAt(now() + timing.closeTimeout)
+    } else {
+      this.closeAt(this.quietSince + timing.quietPeriod)
+    }
+  }
+
+  closeAt(due: number): void {
+    this.due = due
+    this.owner.wake(due)
+  }
+
+  /** Its time has come. */
+  expire(timing: Timing): void {
+    if (this.inFlight > 0 && !this.hijacked) this.due = Number.POSITIVE_INFINITY
+    else if (!this.hijacked && this.isReading && !this.waited) this.schedule(timing)
+    else this.close()
+  }
+
+  close(): void {
+    this.due = Number.POSITIVE_INFINITY
+    if (this.session !== undefined) return this.session.close()
+    // Over TLS the peer is told before the end, and there is a moment to write that.
+    if ("encrypted" in this.socket && this.socket.writableLength === 0 && !this.socket.writableEnded) {
+      this.socket.destroySoon()
+      return this.closeAt(now() + 1000)
+    }
+    this.socket.destroy()
+  }
+
+  destroy(): void {
+    this.session?.destroy()
+    this.socket.destroy()
+    this.carrier.destroy()
+  }
+}
+
+/** How long connections may take to go, in milliseconds. */
+export interface Timing {
+  /** How long a connection with nothing in flight has to be quiet before it closes. */
+  readonly quietPeriod: number
+  /** How long a peer may take to finish what it has begun. */
+  readonly closeTimeout: number
+}
+
+const now = (): number => performance.now()
+
+/** Connections that fall due within this many milliseconds of each other close together. */
+const grain = 5
+
+export class Connections {
+  readonly all = new Set<Connection>()
+  accepted = 0
+  readonly timing: Timing
+  private readonly host: Process
+  private readonly onClose: (connection: Connection) => void
+  private sweeping = false
+  private next = Number.POSITIVE_INFINITY
+  private earlier = Deferred.makeUnsafe<void>()
+
+  constructor(timing: Timing, host: Process, onClose: (connection: Connection) => void) {
+    this.timing = timing
+    this.host = host
+    this.onClose = onClose
+  }
+
+  /** Keeps a record of every connection that `server` accepts from now on. */
+  attach(server: Server, onOpen: (connection: Connection) => void): void {
+    server.on("connection", (socket: Socket & Keyed) => {
+      this.accepted++
+      const connection = new Connection(socket, this)
+      this.all.add(connection)
+      socket[key] = connection
+      socket.on("close", closed)
+      onOpen(connection)
+    })
+    server.on("secureConnection", (socket: Socket & Keyed) => {
+      const connection = socket._parent?.[key]
+      if (connection === undefined) return
+      connection.carrier.off("close", closed)
+      connection.socket = socket
+      connection.quietBytes = connection.carrier.bytesRead
+      socket[key] = connection
+      socket.on("close", closed)
+    })
+  }
+
+  remove(connection: Connection): void {
+    if (!this.all.delete(connection)) return
+    connection.due = Number.POSITIVE_INFINITY
+    // Nothing is left to wait for, so nothing may keep the process waiting.
+    if (this.all.size === 0) Deferred.doneUnsafe(this.earlier, Exit.void)
+    this.onClose(connection)
+  }
+
+  /** Something is due at `due`: sees to it that it is looked at then. */
+  wake(due: number): void {
+    if (!this.sweeping) {
+      this.sweeping = true
+      this.next = due
+      Effect.runFork(Effect.provideService(this.sweep, Clock.Clock, Clock.Clock.defaultValue()))
+    } else if (due < this.next) {
+      this.next = due
+      Deferred.doneUnsafe(this.earlier, Exit.void)
+    }
+  }
+
+  /** Runs only while something is due. */
+  private readonly sweep: Effect.Effect<void> = Effect.suspend(() => {
+    this.earlier = Deferred.makeUnsafe()
+    const wait = this.next - now()
+    return wait > 0 ? Effect.asVoid(Effect.timeoutOption(Deferred.await(this.earlier), wait)) : Effect.void
+  }).pipe(
+    // What a peer has sent may still wait to be read, and counts.
+    Effect.andThen(Effect.suspend(() => (this.next > now() ? Effect.void : this.host.turn))),
+    Effect.andThen(
+      Effect.sync(() => {
+        const at = now()
+        if (this.next <= at) {
+          for (const connection of this.all) if (connection.due <= at) connection.expire(this.timing)
+        }
+        let next = Number.POSITIVE_INFINITY
+        for (const connection of this.all) next = Math.min(next, connection.due)
+        this.next = next === Number.POSITIVE_INFINITY ? next : Math.max(next, at + grain)
+        this.sweeping = next !== Number.POSITIVE_INFINITY
+        return this.sweeping
+      })
+    ),
+    Effect.flatMap((more) => (more ? this.sweep : Effect.void))
+  )
+}
+
+function closed(this: Socket & Keyed): void {
+  const connection = this[key]
+  if (connection !== undefined) connection.owner.remove(connection)
+}
+
+/** The record of a socket, if its server keeps one. */
+export const of = (socket: unknown): Connection | undefined => (socket as Keyed | null | undefined)?.[key]

@@ -1,0 +1,227 @@
+/**
+ * The one drain every listener uses: begin, await, force.
+ *
+ * It may be begun by the shutdown or by the closing of the listener's own scope, whichever comes first, and is the same
+ * drain either way. It ends when the listener is empty, or when its time is over and what is left has been cut.
+ */
+import * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import { type Drainable, Kms, type Service } from "./kms.ts"
+import { reached } from "./phase.ts"
+import { millis, OptionError } from "./options.ts"
+import { Process } from "./process.ts"
+import type { ListenerReport, ListenerStatus } from "./report.ts"
+
+/** How long a listener drains where nothing supervises it, in milliseconds. */
+export const defaultTimeout = 25_000
+
+/** What a drain asks of its listener. None of these waits. */
+export interface Listener {
+  readonly name: string
+  readonly kind: string
+  readonly address: string
+  readonly accepted: () => number
+  readonly connections: () => number
+  readonly inFlight: () => number
+  readonly oldest: (now: number) => string | undefined
+  readonly lameDuck: () => void
+  /** Stop accepting, and let go of everything that has no work in flight. */
+  readonly begin: () => void
+  /** Destroy every socket and interrupt every handler. */
+  readonly force: () => void
+  readonly isEmpty: () => boolean
+  readonly counts: () => Pick<ListenerReport, "drained" | "cut" | "abandoned" | "cutWork">
+}
+
+/**
+ * What every listener takes beside its own options.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface DrainOptions {
+  /**
+   * What the listener is called in logs and reports. Default: its kind and its address, as in `http :3007`.
+   */
+  readonly name?: string | undefined
+  /**
+   * How long this listener may drain before what is left on it is cut. Longer than zero. Default: until the shutdown's
+   * deadline; 25 seconds where no shutdown supervises it, and then these add up over layers that depend on each other.
+   */
+  readonly drainTimeout?: Duration.Input | undefined
+  /**
+   * When it stops accepting: with the shutdown (default), or only when its scope closes. `"release"` is for what has to
+   * answer until the end: health, metrics, admin. Put such a listener beneath the application with `Layer.provide`,
+   * since merged layers close in parallel.
+   */
+  readonly drainOn?: "shutdown" | "release" | undefined
+}
+
+/** Drain options, checked. */
+export interface Options {
+  readonly drainOn: "shutdown" | "release"
+  /** Milliseconds, or `undefined` for the shutdown's deadline. */
+  readonly drainTimeout: number | undefined
+}
+
+export const decode = (options: DrainOptions): Result.Result<Options, OptionError> => {
+  const drainOn = options.drainOn ?? "shutdown"
+  if (drainOn !== "shutdown" && drainOn !== "release") {
+    return Result.fail(
+      new OptionError({ option: "drainOn", value: drainOn, problem: 'neither "shutdown" nor "release"' })
+    )
+  }
+  if (options.drainTimeout === undefined) return Result.succeed({ drainOn, drainTimeout: undefined })
+  return Result.map(millis("drainTimeout", options.drainTimeout, { zero: false, infinite: true }), (drainTimeout) => ({
+    drainOn,
+    drainTimeout
+  }))
+}
+
+export class Drain implements Drainable {
+  readonly drainOn: "shutdown" | "release"
+  private readonly ended = Deferred.makeUnsafe<void>()
+  private readonly cut = Deferred.makeUnsafe<void>()
+  private begunAt: number | undefined
+  private endedAt: number | undefined
+  private readonly listener: Listener
+  private readonly limit: number
+  private readonly kms: Service
+  private readonly clock: Clock.Clock
+  private readonly host: Process
+
+  constructor(listener: Listener, options: Options, kms: Service, clock: Clock.Clock, host: Process) {
+    this.listener = listener
+    this.kms = kms
+    this.clock = clock
+    this.host = host
+    this.drainOn = options.drainOn
+    // Supervised, the shutdown's deadline is the limit: it forces every drain that is left.
+    this.limit = options.drainTimeout ?? (kms.supervised ? Number.POSITIVE_INFINITY : defaultTimeout)
+  }
+
+  accepted = (): number => this.listener.accepted()
+  inFlight = (): number => this.listener.inFlight()
+  isDone = (): boolean => this.endedAt !== undefined
+  isBegun = (): boolean => this.begunAt !== undefined
+
+  lameDuck = (): void => {
+    if (!this.isBegun()) this.listener.lameDuck()
+  }
+
+  begin = (): void => {
+    if (this.isBegun()) return
+    this.begunAt = this.clock.currentTimeMillisUnsafe()
+    this.listener.begin()
+    this.check()
+  }
+
+  /** To be called by the listener whenever something of it has ended. */
+  check = (): void => {
+    if (this.isBegun() && this.listener.isEmpty()) this.end()
+  }
+
+  force = (): void => {
+    if (this.isDone() || Deferred.isDoneUnsafe(this.cut)) return
+    this.begin()
+    if (this.isDone()) return
+    this.listener.force()
+    Deferred.doneUnsafe(this.cut, Exit.void)
+    this.check()
+  }
+
+  private end(): void {
+    if (this.isDone()) return
+    this.endedAt = this.clock.currentTimeMillisUnsafe()
+    Deferred.doneUnsafe(this.ended, Exit.void)
+    this.kms.check()
+  }
+
+  readonly run: Effect.Effect<void> = Effect.suspend(() => {
+    const begun = this.isBegun() ? Effect.void : Effect.andThen(lastCall(this.host, [this]), Effect.sync(this.begin))
+    const awaited = Deferred.await(this.ended)
+    return begun.pipe(
+      Effect.andThen(
+        Effect.suspend(() => Effect.timeoutOption(Effect.raceFirst(awaited, Deferred.await(this.cut)), this.left()))
+      ),
+      Effect.andThen((within) => {
+        if (Option.isNone(within)) this.force()
+        return Effect.timeoutOption(awaited, this.kms.grace)
+      }),
+      // What does not end even after it was interrupted is given up, so that everything beneath it can still unwind.
+      Effect.andThen(Effect.sync(() => this.end()))
+    )
+  })
+
+  private left(): number {
+    return Math.max(0, this.begunAt! + this.limit - this.clock.currentTimeMillisUnsafe())
+  }
+
+  status = (): ListenerStatus => {
+    const { address, kind, name } = this.listener
+    return {
+      name,
+      kind,
+      address,
+      state: this.isDone() ? "closed" : this.isBegun() ? "draining" : "open",
+      connections: this.listener.connections(),
+      inFlight: this.listener.inFlight(),
+      oldest: this.listener.oldest(this.clock.currentTimeMillisUnsafe())
+    }
+  }
+
+  report = (): ListenerReport | undefined => {
+    if (this.begunAt === undefined) return undefined
+    const { address, kind, name } = this.listener
+    const until = this.endedAt ?? this.clock.currentTimeMillisUnsafe()
+    return { name, kind, address, ...this.listener.counts(), millis: until - this.begunAt }
+  }
+}
+
+/**
+ * Waits until the kernel has handed over every connection it has already accepted on our behalf: a listening socket that
+ * is closed resets whatever is left in its queue. Node takes about one connection a turn of the event loop, so this goes
+ * on until a turn brings none, for at most 1,000 turns or 100 milliseconds.
+ */
+export const lastCall = (host: Process, drains: Iterable<Pick<Drainable, "accepted">>): Effect.Effect<void> => {
+  const list = Array.from(drains)
+  const accepted = () => list.reduce((sum, drain) => sum + drain.accepted(), 0)
+  const turns = Effect.gen(function* () {
+    for (let turn = 0, before = -1; turn < 1000 && accepted() !== before; turn++) {
+      before = accepted()
+      yield* host.turn
+    }
+  })
+  return list.length === 0 ? Effect.void : Effect.asVoid(Effect.timeoutOption(turns, 100))
+}
+
+/** Where the shutdown has begun to drain, nobody listens any more: waits for the end. */
+export const admitted: Effect.Effect<void> = Effect.gen(function* () {
+  const kms = yield* Kms
+  if (kms.supervised && reached(SubscriptionRef.getUnsafe(kms.phases), "Draining")) return yield* Effect.never
+})
+
+/** Puts a listener under the shutdown, and under its own scope. */
+export const make = Effect.fnUntraced(function* (
+  listener: Listener,
+  options: Options
+): Effect.fn.Return<Drain, never, Scope.Scope> {
+  const kms = yield* Kms
+  const drain = new Drain(listener, options, kms, yield* Clock.Clock, yield* Process)
+  const unregister = kms.register(drain)
+  yield* Effect.addFinalizer(() => Effect.ensuring(drain.run, Effect.sync(unregister)))
+  const { name } = drain.status()
+  yield* Effect.logDebug(
+    kms.supervised
+      ? `${name} drains with the shutdown`
+      : `${name} drains when its scope closes: no shutdown supervises it`
+  )
+  return drain
+})

@@ -1,0 +1,113 @@
+/**
+ * The busy gate: counts the sections of work that a shutdown must not cut short, and says who may still begin one.
+ *
+ * Before the drain everyone may. During the drain a section is admitted when it is nested in a live one, or while work
+ * that others may be waiting for is in flight: a request or connection, or a section begun before the drain. A section
+ * that parks is admitted only when it is nested. Once nothing is in flight the gate closes, for good: deciding "empty"
+ * and closing are one step, so nothing can slip in between.
+ */
+import * as Context from "effect/Context"
+import type * as Fiber from "effect/Fiber"
+
+/** One section of work. It outlives its end as a record, since a fiber may carry it in its context for ever. */
+export interface Section {
+  readonly name: string
+  readonly since: number
+  /** Begun before the drain. */
+  early: boolean
+  live: boolean
+  /** The fiber that runs it, where one does. */
+  readonly fiber: Fiber.Fiber<unknown, unknown> | undefined
+  /** The connection handler it runs in. */
+  readonly hold: Hold | undefined
+}
+
+/** What a connection handler is told about the sections inside it: it may be interrupted only while there are none. */
+export interface Hold {
+  busy: number
+  /** Called each time the last section inside has ended. */
+  readonly onIdle: () => void
+}
+
+/** The innermost section of a fiber. It may have ended. */
+export const CurrentSection: Context.Reference<Section | undefined> = Context.Reference<Section | undefined>(
+  "effect-kms/CurrentSection",
+  { defaultValue: () => undefined }
+)
+
+/** The connection handler a fiber belongs to. */
+export const CurrentHold: Context.Reference<Hold | undefined> = Context.Reference<Hold | undefined>(
+  "effect-kms/CurrentHold",
+  { defaultValue: () => undefined }
+)
+
+export interface Entry {
+  readonly name: string
+  readonly now: number
+  readonly park: boolean
+  readonly parent?: Section | undefined
+  readonly fiber?: Fiber.Fiber<unknown, unknown> | undefined
+  readonly hold?: Hold | undefined
+}
+
+export class Gate {
+  readonly live = new Set<Section>()
+  private early = 0
+  private draining = false
+  private closed = false
+  private readonly inFlight: () => boolean
+  private readonly onLeave: () => void
+
+  /**
+   * `inFlight` tells whether a listener has work that may need a new section; `onLeave` is called after a section has
+   * ended during the drain.
+   */
+  constructor(inFlight: () => boolean, onLeave: () => void) {
+    this.inFlight = inFlight
+    this.onLeave = onLeave
+  }
+
+  /** Begins a section, or gives `undefined` where it has to wait for the end. */
+  enter(entry: Entry): Section | undefined {
+    if (!this.admits(entry)) return undefined
+    const { fiber, hold, name, now: since } = entry
+    const section: Section = { name, since, early: !this.draining, live: true, fiber, hold }
+    this.live.add(section)
+    if (section.early) this.early++
+    if (hold !== undefined) hold.busy++
+    return section
+  }
+
+  private admits(entry: Entry): boolean {
+    if (!this.draining) return true
+    if (this.closed) return false
+    if (entry.parent?.live === true) return true
+    return !entry.park && (this.early > 0 || this.inFlight())
+  }
+
+  leave(section: Section): void {
+    if (!section.live) return
+    section.live = false
+    this.live.delete(section)
+    if (section.early) this.early--
+    const { hold } = section
+    if (hold !== undefined && --hold.busy === 0) hold.onIdle()
+    if (this.draining) this.onLeave()
+  }
+
+  drain(): void {
+    this.draining = true
+  }
+
+  /** Closes the gate if no section is live; says whether it is closed. */
+  closeIfEmpty(): boolean {
+    if (this.draining && this.live.size === 0) this.closed = true
+    return this.closed
+  }
+
+  /** Closes the gate whatever is live. */
+  close(): void {
+    this.draining = true
+    this.closed = true
+  }
+}

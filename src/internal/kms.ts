@@ -1,0 +1,95 @@
+/**
+ * The meeting point of a shutdown and what it shuts down: the service behind `Kms`, and what the service asks of a
+ * listener's drain. Where nothing supervises the program, the default has nothing to wait for.
+ */
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import { Gate } from "./gate.ts"
+import { Phase, type Reason } from "./phase.ts"
+import type { FinalizerReport, ListenerReport, ListenerStatus, Status } from "./report.ts"
+
+/** A listener's drain, as the shutdown sees it. */
+export interface Drainable {
+  readonly drainOn: "shutdown" | "release"
+  /** How many connections it has accepted so far. */
+  readonly accepted: () => number
+  /** Handlers that have not ended. */
+  readonly inFlight: () => number
+  /** Asks clients to leave, while still serving them. */
+  readonly lameDuck: () => void
+  /** Stops taking new work. */
+  readonly begin: () => void
+  /** Begins, and completes when everything has ended, by itself or by force. Any number of fibers may run it. */
+  readonly run: Effect.Effect<void>
+  /** Cuts what is still open. */
+  readonly force: () => void
+  readonly isDone: () => boolean
+  readonly status: () => ListenerStatus
+  readonly report: () => ListenerReport | undefined
+}
+
+/** A finalizer with a name, while it runs. */
+export interface RunningFinalizer {
+  readonly name: string
+  readonly since: number
+}
+
+export interface Service {
+  /** Whether a shutdown supervises the program. */
+  readonly supervised: boolean
+  readonly gate: Gate
+  readonly phases: SubscriptionRef.SubscriptionRef<Phase>
+  /** Completes when the drain begins. */
+  readonly initiated: Deferred.Deferred<Reason>
+  /** Completes when the deadline has come. */
+  readonly forced: Deferred.Deferred<void>
+  /** Milliseconds that interrupted work gets to unwind after the cut, before it is abandoned. */
+  readonly grace: number
+  /** Starts the shutdown, if nothing has. */
+  readonly begin: (reason: Reason) => void
+  /** Adds a listener. Returns the removal. */
+  readonly register: (drain: Drainable) => () => void
+  /** To be called whenever something has ended that the drain may have waited for. */
+  readonly check: () => void
+  /** A named finalizer has begun. Returns what to call with its end. */
+  readonly finalizing: (finalizer: RunningFinalizer) => (report: FinalizerReport) => void
+  /** What is open. */
+  readonly status: () => Status
+  /** Begins a busy section. Returns its end, or `undefined` where no section may begin any more. */
+  readonly busyUnsafe: (name: string) => (() => void) | undefined
+}
+
+/** `busyUnsafe` over a gate. */
+export const busyUnsafe =
+  (gate: Gate, clock: Clock.Clock): Service["busyUnsafe"] =>
+  (name) => {
+    const section = gate.enter({ name, now: clock.currentTimeMillisUnsafe(), park: false })
+    return section === undefined ? undefined : () => gate.leave(section)
+  }
+
+const open = new Gate(
+  () => false,
+  () => {}
+)
+
+const unsupervised: Service = {
+  supervised: false,
+  gate: open,
+  busyUnsafe: busyUnsafe(open, Clock.Clock.defaultValue()),
+  phases: Effect.runSync(SubscriptionRef.make<Phase>(Phase.Running())),
+  initiated: Deferred.makeUnsafe(),
+  forced: Deferred.makeUnsafe(),
+  grace: 500,
+  begin: () => {},
+  register: () => () => {},
+  check: () => {},
+  finalizing: () => () => {},
+  status: () => ({ listeners: [], sections: [], finalizers: [] })
+}
+
+export const Kms: Context.Reference<Service> = Context.Reference<Service>("effect-kms/Kms", {
+  defaultValue: () => unsupervised
+})

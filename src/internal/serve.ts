@@ -1,0 +1,244 @@
+/**
+ * Effect applications on a listener. `NodeHttpServer.make` runs unmodified, over a stand-in for the server that only
+ * collects the listeners it is given; the real server is ours, and so are the scopes in which its handlers run.
+ *
+ * Each `serve` has two: one for requests and one for upgrades, so that upgrades can be ended while requests go on.
+ */
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
+import * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as HttpBody from "effect/http/HttpBody"
+import type { HttpMiddleware } from "effect/http/HttpMiddleware"
+import type * as HttpServer from "effect/http/HttpServer"
+import { HttpServerRequest } from "effect/http/HttpServerRequest"
+import type * as HttpServerResponse from "effect/http/HttpServerResponse"
+import * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { IncomingMessage, Server, ServerResponse } from "node:http"
+import type { Duplex } from "node:stream"
+import { type Connection, of } from "./connections.ts"
+import { CurrentHold, type Hold } from "./gate.ts"
+import { exchangeOf } from "./http.ts"
+
+type App = Effect.Effect<HttpServerResponse.HttpServerResponse, unknown, HttpServerRequest | Scope.Scope>
+type OnRequest = (request: IncomingMessage, response: ServerResponse) => void
+type OnUpgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => void
+
+interface Handlers {
+  readonly request: OnRequest
+  readonly checkContinue: OnRequest
+  readonly upgrade: OnUpgrade
+}
+
+/** What `NodeHttpServer.make` uses of a server: it is bound already, and not its to close. */
+export class StandIn {
+  readonly listening = true
+  private readonly server: Server
+  private readonly fallback: string
+  private collected: Partial<Handlers> = {}
+
+  constructor(server: Server, fallback: string) {
+    this.server = server
+    this.fallback = fallback
+  }
+
+  on(event: string, listener: unknown): this {
+    this.collected = { ...this.collected, [event]: listener }
+    return this
+  }
+  off(): this {
+    return this
+  }
+  listen(_options: unknown, listening: () => void): this {
+    listening()
+    return this
+  }
+  close(closed: () => void): this {
+    closed()
+    return this
+  }
+  address() {
+    // An inherited descriptor of a Unix socket has no path that Node knows.
+    return this.server.address() ?? this.fallback
+  }
+
+  /** The listeners that were added since the last call. */
+  take(): Handlers {
+    const handlers = this.collected as Handlers
+    this.collected = {}
+    return handlers
+  }
+}
+
+/** The handler of one upgraded connection. It may be interrupted only while no busy section is live inside it. */
+class Upgrade implements Hold {
+  busy = 0
+  private told = false
+  private readonly fiber: Fiber.Fiber<unknown, unknown>
+
+  constructor(fiber: Fiber.Fiber<unknown, unknown>) {
+    this.fiber = fiber
+  }
+
+  /** It is to end as soon as it can. */
+  end(): void {
+    this.told = true
+    if (this.busy === 0) this.fiber.interruptUnsafe()
+  }
+
+  onIdle = (): void => {
+    if (this.told) this.fiber.interruptUnsafe()
+  }
+}
+
+export interface Options {
+  /** Whether a response goes on for ever, and is to end with the drain; `undefined` where none is. */
+  readonly isEndless: ((response: HttpServerResponse.HttpServerResponse) => boolean) | undefined
+  /** A handler has ended. */
+  readonly check: () => void
+  /** The handler of an upgraded connection has ended, after it was told to. */
+  readonly handled: (connection: Connection) => void
+}
+
+/** One application on the listener. */
+export class Serve {
+  handlers = 0
+  readonly upgrades = new Map<Connection, Upgrade>()
+  private readonly ending = Deferred.makeUnsafe<void>()
+  private readonly empty = Deferred.makeUnsafe<void>()
+  private readonly scopes = [Scope.makeUnsafe("parallel"), Scope.makeUnsafe("parallel")] as const
+  private readonly options: Options
+  private requestHandlers: Handlers | undefined
+  private upgradeHandlers: Handlers | undefined
+
+  constructor(options: Options) {
+    this.options = options
+  }
+
+  get request(): OnRequest {
+    return this.requestHandlers!.request
+  }
+  get checkContinue(): OnRequest {
+    return this.requestHandlers!.checkContinue
+  }
+  get upgrade(): OnUpgrade {
+    return this.upgradeHandlers!.upgrade
+  }
+
+  /** Lets `make` build the handlers, in the fiber and with the services of whoever serves. */
+  readonly start = Effect.fnUntraced(function* (
+    this: Serve,
+    server: HttpServer.HttpServer["Service"],
+    standIn: StandIn,
+    app: App,
+    middleware: HttpMiddleware | undefined
+  ) {
+    const serve = server.serve as (
+      app: App,
+      middleware: HttpMiddleware | undefined
+    ) => Effect.Effect<void, never, Scope.Scope>
+    yield* Scope.provide(serve(this.counted(app), middleware), this.scopes[0])
+    this.requestHandlers = standIn.take()
+    yield* Scope.provide(serve(this.upgraded(app), middleware), this.scopes[1])
+    this.upgradeHandlers = standIn.take()
+  })
+
+  /** Counts the fibers of requests: one observer for all of them, so that a request costs no closure. */
+  private counted(app: App): App {
+    const endless = this.options.isEndless === undefined ? app : Effect.map(app, this.ended(this.options.isEndless))
+    return Effect.withFiber((fiber) => {
+      this.handlers++
+      fiber.addObserver(this.onEnd)
+      return endless
+    })
+  }
+
+  private readonly onEnd = (): void => {
+    this.handlers--
+    if (this.handlers === 0 && Deferred.isDoneUnsafe(this.ending)) Deferred.doneUnsafe(this.empty, Exit.void)
+    this.options.check()
+  }
+
+  /**
+   * Makes event streams end when the drain begins. The app is where they can be told from other streams: middleware and
+   * pre-response handlers come when the body is being written already.
+   */
+  private readonly ended =
+    (isEndless: NonNullable<Options["isEndless"]>) => (response: HttpServerResponse.HttpServerResponse) => {
+      const { body } = response
+      if ((body._tag !== "Stream" && body._tag !== "Raw") || !isEndless(response)) return response
+      if (body._tag === "Stream") {
+        const stream = Stream.interruptWhen(body.stream, Deferred.await(this.ending))
+        // The same response but for its body: `setBody` would write the headers anew.
+        return Object.assign(Object.create(Object.getPrototypeOf(response)), response, {
+          body: HttpBody.stream(stream, body.contentType, body.contentLength)
+        })
+      }
+      const request = Fiber.getCurrent()!.context.mapUnsafe.get(HttpServerRequest.key) as HttpServerRequest
+      const exchange = exchangeOf(NodeHttpServerRequest.toServerResponse(request))
+      if (exchange !== undefined) exchange.endless = true
+      return response
+    }
+
+  /** `HttpServer.serve` runs its app uninterruptible; what is upgraded has no other way to hear of the end. */
+  private upgraded(app: App): App {
+    return Effect.withFiber((fiber) => {
+      const request = fiber.context.mapUnsafe.get(HttpServerRequest.key) as HttpServerRequest
+      const connection = of(NodeHttpServerRequest.toIncomingMessage(request).socket)
+      const upgrade = new Upgrade(fiber)
+      this.handlers++
+      if (connection !== undefined) this.upgrades.set(connection, upgrade)
+      fiber.addObserver(() => {
+        if (connection !== undefined) {
+          this.upgrades.delete(connection)
+          if (Deferred.isDoneUnsafe(this.ending)) this.options.handled(connection)
+        }
+        this.onEnd()
+      })
+      if (Deferred.isDoneUnsafe(this.ending)) upgrade.end()
+      return Effect.interruptible(Effect.provideService(app, CurrentHold, upgrade))
+    })
+  }
+
+  /** Ends what has no end of its own: event streams and upgraded connections. */
+  end(): void {
+    if (!Deferred.doneUnsafe(this.ending, Exit.void)) return
+    for (const upgrade of Array.from(this.upgrades.values())) upgrade.end()
+    if (this.handlers === 0) Deferred.doneUnsafe(this.empty, Exit.void)
+  }
+
+  /** Completes when no handler runs any more, `end` having been called. */
+  get awaitEmpty(): Effect.Effect<void> {
+    return Deferred.await(this.empty)
+  }
+
+  /** Interrupts what still runs. Completes when all of it has ended, which may be never. */
+  close(exit: Exit.Exit<unknown, unknown> = Exit.failCause(Cause.interrupt())): Effect.Effect<void> {
+    return Effect.forEach(this.scopes, (scope) => Scope.close(scope, exit), { concurrency: 2, discard: true })
+  }
+}
+
+/** Runs `NodeHttpServer.make` over a stand-in for `server`, in `scope`. */
+export const makeEffectServer = (
+  server: Server,
+  fallback: string,
+  options: NodeHttpServer.Options,
+  scope: Scope.Scope
+): Effect.Effect<
+  readonly [HttpServer.HttpServer["Service"], StandIn],
+  Effect.Error<ReturnType<typeof NodeHttpServer.make>>
+> => {
+  const standIn = new StandIn(server, fallback)
+  return NodeHttpServer.make(() => standIn as unknown as Server, options).pipe(
+    Scope.provide(scope),
+    Effect.map((effectServer) => {
+      // What `make` itself listens for is its own way to close sessions.
+      standIn.take()
+      return [effectServer, standIn] as const
+    })
+  )
+}

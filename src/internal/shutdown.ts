@@ -1,0 +1,235 @@
+/**
+ * The state of one shutdown: who takes part, how far it is, and what ended how. `supervisor.ts` moves it.
+ */
+import type * as Clock from "effect/Clock"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import { Gate } from "./gate.ts"
+import { busyUnsafe, type Drainable, type RunningFinalizer, type Service } from "./kms.ts"
+import { type Event, type Phase, reached, Reason, step } from "./phase.ts"
+import type { Process } from "./process.ts"
+import type { FinalizerReport, Report, SectionStatus, Status } from "./report.ts"
+
+/** The options of a shutdown, checked: durations in milliseconds. */
+export interface Settings {
+  readonly timeout: number
+  readonly forceTimeout: number
+  readonly lameDuck: (reason: Reason) => number
+  readonly signals: ReadonlyArray<NodeJS.Signals>
+  readonly hardShutdown: boolean
+  readonly uncaught: boolean
+  readonly onStopped: (report: Report) => Effect.Effect<void>
+}
+
+/** An uncaught error leaves the program in a state that nobody knows, so it gets little time to end. */
+const uncaughtTimeout = 5000
+
+export class Shutdown implements Service {
+  readonly supervised = true
+  readonly settings: Settings
+  readonly clock: Clock.Clock
+  readonly host: Process
+  readonly phases: SubscriptionRef.SubscriptionRef<Phase>
+  readonly gate: Gate
+  readonly grace: number
+  readonly busyUnsafe: Service["busyUnsafe"]
+  /** Completes when there is a reason to end. */
+  readonly begun = Deferred.makeUnsafe<void>()
+  readonly initiated = Deferred.makeUnsafe<Reason>()
+  /** Completes when nothing is in flight any more, and the gate has closed behind it. */
+  readonly empty = Deferred.makeUnsafe<void>()
+  readonly forced = Deferred.makeUnsafe<void>()
+
+  reason: Reason | undefined
+  /** The program ended before anything else gave a reason to. */
+  endedByItself = false
+  /** What had not ended when the process was given up. */
+  hung: ReadonlyArray<string> = []
+
+  private beganAt = 0
+  private gaveUpAt: number | undefined
+  private stoppedAt: number | undefined
+  private readonly drains = new Set<Drainable>()
+  private readonly finalizers = new Set<RunningFinalizer>()
+  private readonly finalized: Array<FinalizerReport> = []
+  private cutSections: ReadonlyArray<SectionStatus> = []
+  private run: ((drain: Drainable) => void) | undefined
+
+  constructor(settings: Settings, clock: Clock.Clock, host: Process, phases: SubscriptionRef.SubscriptionRef<Phase>) {
+    this.settings = settings
+    this.clock = clock
+    this.host = host
+    this.phases = phases
+    // What unwinds after the cut may take a quarter of the time, and leaves the rest to the finalizers beneath it.
+    this.grace = settings.forceTimeout / 4
+    this.gate = new Gate(() => this.withShutdown().some((drain) => drain.inFlight() > 0), this.check)
+    this.busyUnsafe = busyUnsafe(this.gate, clock)
+  }
+
+  // --- Beginning ---
+
+  begin = (reason: Reason): void => {
+    if (this.reason !== undefined) return
+    this.reason = reason
+    this.beganAt = this.now()
+    Deferred.doneUnsafe(this.begun, Exit.void)
+  }
+
+  programEnded(exit: Exit.Exit<unknown, unknown>): void {
+    if (this.reason !== undefined) return
+    this.endedByItself = true
+    this.begin(
+      Exit.isFailure(exit)
+        ? Reason.Failed({ cause: exit.cause })
+        : Reason.Requested({ message: "the program has ended" })
+    )
+  }
+
+  /** A program that has ended by itself and left nothing open needs no word about it. */
+  get silent(): boolean {
+    return this.endedByItself && this.drains.size === 0 && this.gate.live.size === 0 && this.finalized.length === 0
+  }
+
+  get timeout(): number {
+    const { timeout } = this.settings
+    return this.reason?._tag === "Uncaught" ? Math.min(timeout, uncaughtTimeout) : timeout
+  }
+
+  get lameDuck(): number {
+    const { reason } = this
+    if (reason === undefined || reason._tag === "Uncaught" || reason._tag === "Failed" || this.endedByItself) return 0
+    const lameDuck = this.settings.lameDuck(reason)
+    return lameDuck < this.timeout ? lameDuck : this.timeout / 2
+  }
+
+  get deadline(): number {
+    return this.beganAt + this.timeout
+  }
+
+  /** When the process is gone at the latest. */
+  get exitBy(): number {
+    return Math.min(this.deadline, this.gaveUpAt ?? this.now()) + this.settings.forceTimeout
+  }
+
+  // --- Moving ---
+
+  now(): number {
+    return this.clock.currentTimeMillisUnsafe()
+  }
+
+  get phase(): Phase {
+    return SubscriptionRef.getUnsafe(this.phases)
+  }
+
+  move(event: Event): Effect.Effect<void> {
+    return Effect.suspend(() => {
+      const next = step(this.phase, event)
+      return next === this.phase ? Effect.void : SubscriptionRef.set(this.phases, next)
+    })
+  }
+
+  /** Listeners that drain before anything unwinds. */
+  withShutdown(): Array<Drainable> {
+    return Array.from(this.drains).filter((drain) => drain.drainOn === "shutdown")
+  }
+
+  warn(): void {
+    for (const drain of this.withShutdown()) drain.lameDuck()
+  }
+
+  /** Begins every drain, all in this tick; `run` then sees each of them through. */
+  drain(run: (drain: Drainable) => void): void {
+    this.run = run
+    this.gate.drain()
+    for (const drain of this.withShutdown()) drain.begin()
+    for (const drain of this.withShutdown()) run(drain)
+    if (this.reason !== undefined) Deferred.doneUnsafe(this.initiated, Exit.succeed(this.reason))
+    this.check()
+  }
+
+  check = (): void => {
+    if (this.run === undefined) return
+    if (this.withShutdown().every((drain) => drain.isDone()) && this.gate.closeIfEmpty()) {
+      Deferred.doneUnsafe(this.empty, Exit.void)
+    }
+  }
+
+  /** The deadline has come: cuts every listener and every section. */
+  force(): void {
+    if (this.reason !== undefined) Deferred.doneUnsafe(this.initiated, Exit.succeed(this.reason))
+    this.cutSections = this.sections()
+    this.gate.close()
+    for (const drain of this.drains) drain.force()
+    for (const section of this.gate.live) section.fiber?.interruptUnsafe()
+    Deferred.doneUnsafe(this.forced, Exit.void)
+  }
+
+  /** The time after the cut is over too. */
+  giveUp(hung: ReadonlyArray<string>): void {
+    this.hung = hung
+  }
+
+  stop(): void {
+    this.gaveUpAt = this.now()
+    this.stoppedAt = this.gaveUpAt
+  }
+
+  // --- Taking part ---
+
+  register = (drain: Drainable): (() => void) => {
+    this.drains.add(drain)
+    const { phase } = this
+    if (drain.drainOn === "shutdown") {
+      if (phase._tag === "LameDuck") drain.lameDuck()
+      // It was binding while the drain began.
+      if (this.run !== undefined) {
+        drain.begin()
+        this.run(drain)
+      }
+    }
+    if (reached(phase, "Unwinding") && Deferred.isDoneUnsafe(this.forced)) drain.force()
+    return () => {
+      // What took part in the shutdown stays, for the report.
+      if (this.reason === undefined) this.drains.delete(drain)
+    }
+  }
+
+  finalizing = (finalizer: RunningFinalizer): ((report: FinalizerReport) => void) => {
+    this.finalizers.add(finalizer)
+    return (report) => {
+      this.finalizers.delete(finalizer)
+      if (this.reason !== undefined) this.finalized.push(report)
+    }
+  }
+
+  // --- Telling ---
+
+  private sections(): ReadonlyArray<SectionStatus> {
+    const now = this.now()
+    return Array.from(this.gate.live, ({ name, since }) => ({ name, age: now - since }))
+  }
+
+  status = (): Status => {
+    const now = this.now()
+    return {
+      listeners: Array.from(this.drains, (drain) => drain.status()),
+      sections: this.sections(),
+      finalizers: Array.from(this.finalizers, ({ name, since }) => ({ name, age: now - since }))
+    }
+  }
+
+  get report(): Report {
+    const { phase } = this
+    return {
+      reason: this.reason!,
+      forced: phase._tag !== "Running" && phase.forced,
+      millis: (this.stoppedAt ?? this.now()) - this.beganAt,
+      listeners: Array.from(this.drains).flatMap((drain) => drain.report() ?? []),
+      sections: this.cutSections,
+      finalizers: this.finalized,
+      hung: this.hung
+    }
+  }
+}

@@ -1,0 +1,220 @@
+/**
+ * Runs a program, and ends it: begin everywhere at once, drain while everything is alive, unwind in reverse, cut at the
+ * deadline. The steps are in the order of the phases, top to bottom.
+ */
+import * as Cause from "effect/Cause"
+import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
+import * as Data from "effect/Data"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Runtime from "effect/Runtime"
+import * as Scope from "effect/Scope"
+import * as SubscriptionRef from "effect/SubscriptionRef"
+import { lastCall } from "./drain.ts"
+import { Kms } from "./kms.ts"
+import { Event, Phase, Reason } from "./phase.ts"
+import { Process } from "./process.ts"
+import { began, ended, type Report, waiting } from "./report.ts"
+import { type Settings, Shutdown } from "./shutdown.ts"
+import * as Signals from "./signals.ts"
+
+/** The work was not done when the deadline came. */
+export class ShutdownTimeout extends Data.TaggedError("ShutdownTimeout")<{ readonly report: Report }> {
+  // The report has been logged already.
+  override readonly [Runtime.errorReported] = false
+  override get message(): string {
+    return ended(this.report)
+  }
+}
+
+/** How a shutdown ended, for whoever ends the process. Travels on the interruption of the root fiber. */
+export interface Outcome {
+  readonly code: number
+  /** Milliseconds that may be spent on getting the last output out. */
+  readonly flushTimeout: number
+  readonly host: Process
+}
+
+export const Outcome: Context.Service<Outcome, Outcome> = Context.Service<Outcome>("effect-kms/Outcome")
+
+export interface Program<A, E, R> {
+  readonly run: Effect.Effect<A, E, R>
+  /** Releases what `run` left open. */
+  readonly release: (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
+}
+
+export const supervise = <A, E, R>(
+  program: Program<A, E, R>,
+  settings: Settings
+): Effect.Effect<A, E | ShutdownTimeout, R> =>
+  Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      const phases = yield* SubscriptionRef.make<Phase>(Phase.Running())
+      const shutdown = new Shutdown(settings, yield* Clock.Clock, yield* Process, phases)
+      const listening = yield* Scope.make()
+      yield* Scope.provide(listen(shutdown), listening)
+
+      // In a fiber of its own: the interruption of the root is a reason to end, not the end.
+      const app = yield* restore(program.run).pipe(
+        Effect.provideService(Kms, shutdown),
+        Effect.forkDetach({ startImmediately: true })
+      )
+      app.addObserver((exit) => shutdown.programEnded(exit))
+      const waited = yield* Effect.exit(restore(Deferred.await(shutdown.begun)))
+      if (Exit.isFailure(waited)) shutdown.begin(Reason.Interrupted())
+
+      const silent = shutdown.silent
+      yield* end(shutdown, app, program.release, silent)
+      const outcome = yield* conclude(shutdown, app.pollUnsafe(), silent)
+      yield* Scope.close(listening, Exit.void)
+
+      // A pending interruption replaces whatever is returned from here, so the outcome has to travel with it.
+      const interrupted = Exit.isFailure(yield* Effect.exit(restore(Effect.void)))
+      if (!interrupted) {
+        const { reason } = shutdown
+        const failure: Cause.Cause<E> = reason?._tag === "Failed" ? (reason.cause as Cause.Cause<E>) : Cause.empty
+        if (shutdown.report.forced) {
+          return yield* Effect.failCause(
+            Cause.combine(failure, Cause.fail(new ShutdownTimeout({ report: shutdown.report })))
+          )
+        }
+        const own = app.pollUnsafe()
+        if (own !== undefined && shutdown.endedByItself) return yield* own
+      }
+      yield* Effect.withFiber((root) =>
+        Effect.sync(() => root.interruptUnsafe(root.id, Context.make(Outcome, outcome)))
+      )
+      return yield* restore(Effect.never)
+    })
+  )
+
+/** Hears what may start a shutdown from outside the program, until the scope closes. */
+const listen = Effect.fnUntraced(function* (shutdown: Shutdown): Effect.fn.Return<void, never, Scope.Scope> {
+  const { host, settings } = shutdown
+  yield* Signals.listen(host, settings.signals, {
+    // Of a shutdown that something else began, the first signal is not a second one.
+    first: (signal) => shutdown.begin(Reason.Signal({ signal })),
+    again: (signal) => {
+      if (!settings.hardShutdown) return
+      process.stderr.write(`Received ${signal} during the shutdown: exit at once\n`)
+      host.exit(1)
+    }
+  })
+  if (!settings.uncaught) return
+  const services = yield* Effect.context<never>()
+  yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      host.onUncaught((error) => {
+        Effect.runForkWith(services)(Effect.logError("Uncaught error", Cause.die(error)))
+        shutdown.begin(Reason.Uncaught({ error }))
+      })
+    ),
+    (remove) => Effect.sync(remove)
+  )
+})
+
+/** Drains and unwinds, within the deadline and what comes after it. */
+const end = Effect.fnUntraced(function* (
+  shutdown: Shutdown,
+  app: Fiber.Fiber<unknown, unknown>,
+  release: Program<unknown, unknown, unknown>["release"],
+  silent: boolean
+) {
+  const { deadline, lameDuck, timeout } = shutdown
+  const reason = shutdown.reason!
+  yield* shutdown.move(Event.Begin({ reason, deadline, lameDuck: lameDuck > 0 }))
+  if (!silent) yield* Effect.logInfo(began(reason, shutdown.status(), { timeout, lameDuck }))
+  const reminding = yield* Effect.forkDetach(remind(shutdown))
+  const unwinding = yield* Effect.forkDetach(drainAndUnwind(shutdown, app, release, lameDuck), {
+    startImmediately: true
+  })
+  const within = yield* Effect.timeoutOption(Fiber.await(unwinding), deadline - shutdown.now())
+  if (Option.isNone(within)) {
+    yield* shutdown.move(Event.Force())
+    const open = waiting(shutdown.status())
+    yield* Effect.logWarning(
+      `The deadline has come. Cut: ${open.length === 0 ? "nothing with a name" : open.join("; ")}`
+    )
+    shutdown.force()
+    app.interruptUnsafe()
+    const left = shutdown.exitBy - shutdown.grace - shutdown.now()
+    const unwound = yield* Effect.timeoutOption(Fiber.await(unwinding), left)
+    if (Option.isNone(unwound)) shutdown.hung = hanging(shutdown, app)
+  }
+  yield* Fiber.interrupt(reminding)
+})
+
+const drainAndUnwind = Effect.fnUntraced(function* (
+  shutdown: Shutdown,
+  app: Fiber.Fiber<unknown, unknown>,
+  release: Program<unknown, unknown, unknown>["release"],
+  lameDuck: number
+) {
+  const forced = Deferred.await(shutdown.forced)
+  if (lameDuck > 0) {
+    shutdown.warn()
+    yield* Effect.timeoutOption(forced, lameDuck)
+  }
+  yield* Effect.raceFirst(lastCall(shutdown.host, shutdown.withShutdown()), forced)
+  yield* shutdown.move(Event.Drain())
+  const services = yield* Effect.context<never>()
+  shutdown.drain((drain) => void Effect.runForkWith(services)(drain.run))
+  yield* Effect.raceFirst(Deferred.await(shutdown.empty), forced)
+  yield* shutdown.move(Event.Unwind())
+  app.interruptUnsafe()
+  const exit = yield* Effect.raceFirst(
+    Fiber.await(app),
+    // An acquisition that hangs holds its fiber; what was acquired before it is released all the same.
+    Effect.as(Effect.andThen(forced, Effect.sleep(shutdown.grace)), Exit.void)
+  )
+  yield* release(exit)
+})
+
+/** How often a shutdown says what it still waits for. */
+const reminder = "3 seconds"
+
+const remind = (shutdown: Shutdown) =>
+  Effect.suspend(() => {
+    const open = waiting(shutdown.status())
+    return Effect.logInfo(`Still waiting for ${open.length === 0 ? "a finalizer without a name" : open.join("; ")}`)
+  }).pipe(Effect.delay(reminder), Effect.forever)
+
+/** What has not ended although its time is over, in words. */
+const hanging = (shutdown: Shutdown, app: Fiber.Fiber<unknown, unknown>): ReadonlyArray<string> => {
+  const named = waiting(shutdown.status())
+  if (named.length > 0) return named
+  return [
+    app.pollUnsafe() === undefined
+      ? "the program: something in it that cannot be interrupted, or a finalizer without a name"
+      : "a finalizer without a name (Kms.addFinalizer and Kms.layerNamed give one)"
+  ]
+}
+
+/** Makes the report, tells it, and says how the process is to end. */
+const conclude = Effect.fnUntraced(function* (
+  shutdown: Shutdown,
+  exit: Exit.Exit<unknown, unknown> | undefined,
+  silent: boolean
+) {
+  shutdown.stop()
+  const { report } = shutdown
+  yield* shutdown.move(Event.Unwind())
+  yield* shutdown.move(Event.Stop())
+  const failed = exit !== undefined && Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)
+  if (failed && !shutdown.endedByItself) yield* Effect.logError("The program failed as it was shut down", exit.cause)
+  if (!silent) yield* report.forced ? Effect.logError(ended(report)) : Effect.logInfo(ended(report))
+  // Half of what is left for the user, the other half to get the output out.
+  const left = () => Math.max(0, shutdown.exitBy - shutdown.now())
+  yield* Effect.suspend(() => shutdown.settings.onStopped(report)).pipe(
+    Effect.catchCause((cause) => Effect.logError("onStopped failed", cause)),
+    Effect.forkDetach({ startImmediately: true }),
+    Effect.flatMap(Fiber.await),
+    Effect.timeoutOption(left() / 2)
+  )
+  const code = report.forced || failed || report.reason._tag === "Uncaught" ? 1 : 0
+  return { code, flushTimeout: left(), host: shutdown.host }
+})

@@ -1,0 +1,40 @@
+import { defineConfig } from "vitest/config"
+
+// Under this condition the package's own name means src: here, in tsconfig.json and in `npm start`.
+const condition = "effect-kms-source"
+
+const shared = {
+  testTimeout: 30_000,
+  hookTimeout: 30_000,
+  // Programs that a test starts inherit it.
+  env: { NODE_OPTIONS: `${process.env.NODE_OPTIONS ?? ""} --conditions=${condition}`.trim() }
+}
+
+export default defineConfig({
+  ssr: { resolve: { conditions: [condition, "node"] } },
+  test: {
+    projects: [
+      {
+        extends: true,
+        test: {
+          ...shared,
+          name: "unit",
+          include: ["test/**/*.test.ts"],
+          exclude: ["test/e2e/**"],
+          sequence: { groupOrder: 1 }
+        }
+      },
+      {
+        // Real processes measure real time: one file after the other, once the unit tests are over.
+        extends: true,
+        test: {
+          ...shared,
+          name: "e2e",
+          include: ["test/e2e/**/*.test.ts"],
+          maxWorkers: 1,
+          sequence: { groupOrder: 2 }
+        }
+      }
+    ]
+  }
+})
