@@ -35,6 +35,7 @@ import { Process } from "./internal/process.ts"
 import type * as report from "./internal/report.ts"
 import type { Settings } from "./internal/shutdown.ts"
 import * as Signals from "./internal/signals.ts"
+import * as Startup from "./internal/startup.ts"
 import * as supervisor from "./internal/supervisor.ts"
 
 /**
@@ -256,7 +257,7 @@ export const launch: {
     supervise(() => {
       const scope = Scope.makeUnsafe()
       return {
-        run: Effect.andThen(Layer.buildWithScope(layer, scope), Effect.never),
+        run: Effect.andThen(Startup.build(layer, scope), Effect.never),
         release: (exit) => Scope.close(scope, exit)
       }
     }, options)

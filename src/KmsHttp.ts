@@ -241,7 +241,7 @@ const drainServe = (serve: Serve, { drainTimeout }: Opened): Effect.Effect<void>
     serve.end()
     yield* Effect.timeoutOption(
       Effect.raceFirst(serve.awaitEmpty, Deferred.await(kms.forced)),
-      drainTimeout ?? (kms.supervised ? Number.POSITIVE_INFINITY : Drain.defaultTimeout)
+      drainTimeout ?? Drain.defaultLimit(kms)
     )
   })
 

@@ -19,9 +19,6 @@ import { millis, OptionError } from "./options.ts"
 import { Process } from "./process.ts"
 import type { ListenerReport, ListenerStatus } from "./report.ts"
 
-/** How long a listener drains where nothing supervises it, in milliseconds. */
-export const defaultTimeout = 25_000
-
 /** What a drain asks of its listener. None of these waits. */
 export interface Listener {
   readonly name: string
@@ -92,7 +89,7 @@ export class Drain implements Drainable {
   private begunAt: number | undefined
   private endedAt: number | undefined
   private readonly listener: Listener
-  private readonly limit: number
+  private readonly limit: number | undefined
   private readonly kms: Service
   private readonly clock: Clock.Clock
   private readonly host: Process
@@ -103,8 +100,7 @@ export class Drain implements Drainable {
     this.clock = clock
     this.host = host
     this.drainOn = options.drainOn
-    // Supervised, the shutdown's deadline is the limit: it forces every drain that is left.
-    this.limit = options.drainTimeout ?? (kms.supervised ? Number.POSITIVE_INFINITY : defaultTimeout)
+    this.limit = options.drainTimeout
   }
 
   accepted = (): number => this.listener.accepted()
@@ -161,7 +157,8 @@ export class Drain implements Drainable {
   })
 
   private left(): number {
-    return Math.max(0, this.begunAt! + this.limit - this.clock.currentTimeMillisUnsafe())
+    const limit = this.limit ?? defaultLimit(this.kms)
+    return Math.max(0, this.begunAt! + limit - this.clock.currentTimeMillisUnsafe())
   }
 
   status = (): ListenerStatus => {
@@ -184,6 +181,10 @@ export class Drain implements Drainable {
     return { name, kind, address, ...this.listener.counts(), millis: until - this.begunAt }
   }
 }
+
+/** During a shutdown its deadline is the limit, and forces whatever is left; otherwise there is no one else to do it. */
+export const defaultLimit = (kms: Service): number =>
+  reached(SubscriptionRef.getUnsafe(kms.phases), "LameDuck") ? Number.POSITIVE_INFINITY : kms.timeout
 
 /**
  * Waits until the kernel has handed over every connection it has already accepted on our behalf: a listening socket that

@@ -48,8 +48,12 @@ export interface Service {
   readonly forced: Deferred.Deferred<void>
   /** Milliseconds that interrupted work gets to unwind after the cut, before it is abandoned. */
   readonly grace: number
-  /** Starts the shutdown, if nothing has. */
-  readonly begin: (reason: Reason) => void
+  /** Milliseconds that a drain may take: of the whole shutdown, or of a listener that closes while the rest runs on. */
+  readonly timeout: number
+  /** Milliseconds since the epoch. */
+  readonly now: () => number
+  /** Starts the shutdown, if nothing has; `since` is when its time began, if not now. */
+  readonly begin: (reason: Reason, since?: number) => void
   /** Adds a listener. Returns the removal. */
   readonly register: (drain: Drainable) => () => void
   /** To be called whenever something has ended that the drain may have waited for. */
@@ -83,6 +87,8 @@ const unsupervised: Service = {
   initiated: Deferred.makeUnsafe(),
   forced: Deferred.makeUnsafe(),
   grace: 500,
+  timeout: 25_000,
+  now: () => Clock.Clock.defaultValue().currentTimeMillisUnsafe(),
   begin: () => {},
   register: () => () => {},
   check: () => {},

@@ -70,10 +70,10 @@ export class Shutdown implements Service {
 
   // --- Beginning ---
 
-  begin = (reason: Reason): void => {
+  begin = (reason: Reason, since = this.now()): void => {
     if (this.reason !== undefined) return
     this.reason = reason
-    this.beganAt = this.now()
+    this.beganAt = since
     Deferred.doneUnsafe(this.begun, Exit.void)
   }
 
@@ -115,9 +115,7 @@ export class Shutdown implements Service {
 
   // --- Moving ---
 
-  now(): number {
-    return this.clock.currentTimeMillisUnsafe()
-  }
+  now = (): number => this.clock.currentTimeMillisUnsafe()
 
   get phase(): Phase {
     return SubscriptionRef.getUnsafe(this.phases)
@@ -164,11 +162,6 @@ export class Shutdown implements Service {
     for (const drain of this.drains) drain.force()
     for (const section of this.gate.live) section.fiber?.interruptUnsafe()
     Deferred.doneUnsafe(this.forced, Exit.void)
-  }
-
-  /** The time after the cut is over too. */
-  giveUp(hung: ReadonlyArray<string>): void {
-    this.hung = hung
   }
 
   stop(): void {

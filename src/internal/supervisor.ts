@@ -68,26 +68,25 @@ export const supervise = <A, E, R>(
       if (Exit.isFailure(waited)) shutdown.begin(Reason.Interrupted())
 
       const silent = shutdown.silent
-      yield* end(shutdown, app, program.release, silent)
-      const outcome = yield* conclude(shutdown, app.pollUnsafe(), silent)
+      const unwound = yield* end(shutdown, app, program.release, silent)
+      const outcome = yield* conclude(shutdown, unwound, silent)
       yield* Scope.close(listening, Exit.void)
 
+      const annotations = Context.make(Outcome, outcome)
       // A pending interruption replaces whatever is returned from here, so the outcome has to travel with it.
       const interrupted = Exit.isFailure(yield* Effect.exit(restore(Effect.void)))
       if (!interrupted) {
         const { reason } = shutdown
-        const failure: Cause.Cause<E> = reason?._tag === "Failed" ? (reason.cause as Cause.Cause<E>) : Cause.empty
+        let failure: Cause.Cause<E | ShutdownTimeout> = Cause.empty
+        if (reason?._tag === "Failed") failure = reason.cause as Cause.Cause<E>
         if (shutdown.report.forced) {
-          return yield* Effect.failCause(
-            Cause.combine(failure, Cause.fail(new ShutdownTimeout({ report: shutdown.report })))
-          )
+          failure = Cause.combine(failure, Cause.fail(new ShutdownTimeout({ report: shutdown.report })))
         }
+        if (failure.reasons.length > 0) return yield* Effect.failCause(Cause.annotate(failure, annotations))
         const own = app.pollUnsafe()
         if (own !== undefined && shutdown.endedByItself) return yield* own
       }
-      yield* Effect.withFiber((root) =>
-        Effect.sync(() => root.interruptUnsafe(root.id, Context.make(Outcome, outcome)))
-      )
+      yield* Effect.withFiber((root) => Effect.sync(() => root.interruptUnsafe(root.id, annotations)))
       return yield* restore(Effect.never)
     })
   )
@@ -146,6 +145,7 @@ const end = Effect.fnUntraced(function* (
     if (Option.isNone(unwound)) shutdown.hung = hanging(shutdown, app)
   }
   yield* Fiber.interrupt(reminding)
+  return unwinding.pollUnsafe() ?? Exit.void
 })
 
 const drainAndUnwind = Effect.fnUntraced(function* (
@@ -171,7 +171,10 @@ const drainAndUnwind = Effect.fnUntraced(function* (
     // An acquisition that hangs holds its fiber; what was acquired before it is released all the same.
     Effect.as(Effect.andThen(forced, Effect.sleep(shutdown.grace)), Exit.void)
   )
-  yield* release(exit)
+  yield* Effect.andThen(Effect.exit(release(exit)), (released) =>
+    // What the program itself ended with is its caller's to know.
+    shutdown.endedByItself ? released : Exit.asVoidAll([exit, released])
+  )
 })
 
 /** How often a shutdown says what it still waits for. */
@@ -197,15 +200,15 @@ const hanging = (shutdown: Shutdown, app: Fiber.Fiber<unknown, unknown>): Readon
 /** Makes the report, tells it, and says how the process is to end. */
 const conclude = Effect.fnUntraced(function* (
   shutdown: Shutdown,
-  exit: Exit.Exit<unknown, unknown> | undefined,
+  unwound: Exit.Exit<unknown, unknown>,
   silent: boolean
 ) {
   shutdown.stop()
   const { report } = shutdown
   yield* shutdown.move(Event.Unwind())
   yield* shutdown.move(Event.Stop())
-  const failed = exit !== undefined && Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)
-  if (failed && !shutdown.endedByItself) yield* Effect.logError("The program failed as it was shut down", exit.cause)
+  const failed = Exit.isFailure(unwound) && !Cause.hasInterruptsOnly(unwound.cause)
+  if (failed) yield* Effect.logError("The program failed as it was shut down", unwound.cause)
   if (!silent) yield* report.forced ? Effect.logError(ended(report)) : Effect.logInfo(ended(report))
   // Half of what is left for the user, the other half to get the output out.
   const left = () => Math.max(0, shutdown.exitBy - shutdown.now())
@@ -215,6 +218,12 @@ const conclude = Effect.fnUntraced(function* (
     Effect.flatMap(Fiber.await),
     Effect.timeoutOption(left() / 2)
   )
-  const code = report.forced || failed || report.reason._tag === "Uncaught" ? 1 : 0
+  const { reason } = report
+  const code =
+    reason._tag === "Failed"
+      ? Runtime.getErrorExitCode(Cause.squash(reason.cause))
+      : report.forced || failed || reason._tag === "Uncaught"
+        ? 1
+        : 0
   return { code, flushTimeout: left(), host: shutdown.host }
 })
