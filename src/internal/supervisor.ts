@@ -142,7 +142,7 @@ const end = Effect.fnUntraced(function* (
     app.interruptUnsafe()
     const left = shutdown.exitBy - shutdown.grace - shutdown.now()
     const unwound = yield* Effect.timeoutOption(Fiber.await(unwinding), left)
-    if (Option.isNone(unwound)) shutdown.hung = hanging(shutdown, app)
+    if (Option.isNone(unwound) || app.pollUnsafe() === undefined) shutdown.hung = hanging(shutdown, app)
   }
   yield* Fiber.interrupt(reminding)
   return unwinding.pollUnsafe() ?? Exit.void

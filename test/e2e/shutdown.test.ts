@@ -1,0 +1,209 @@
+/** What a shutdown promises, with real processes and real signals. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Fiber } from "effect"
+import { get } from "node:http"
+import type { IncomingHttpHeaders } from "node:http"
+import { beside, type Program, start } from "../support/program.ts"
+
+const app = beside(import.meta.url, "./fixtures/app.ts")
+
+/** The application, up and running. */
+const started = (options: Parameters<typeof start>[1] = {}) =>
+  Effect.tap(start(app, options), (program) => program.printed(/^started$/m))
+
+const address = (program: Program, name: string): Effect.Effect<string> =>
+  Effect.map(program.printed(new RegExp(`${name} on (http://\\S+)`)), (match) => match[1]!)
+
+interface Answer {
+  readonly status: number
+  readonly headers: IncomingHttpHeaders
+  readonly body: string
+  readonly at: number
+}
+
+/** A request; what the client saw. */
+const request = (program: Program, name: string, path: string): Effect.Effect<Answer, Error> =>
+  Effect.flatMap(address(program, name), (base) =>
+    Effect.callback<Answer, Error>((resume) => {
+      get(`${base}${path}`, (response) => {
+        let body = ""
+        response.setEncoding("utf8").on("data", (chunk: string) => {
+          body += chunk
+        })
+        response.on("error", (error) => resume(Effect.fail(error)))
+        response.on("end", () => {
+          const { headers, statusCode } = response
+          resume(Effect.succeed({ status: statusCode ?? 0, headers, body, at: performance.now() }))
+        })
+      }).on("error", (error) => resume(Effect.fail(error)))
+    })
+  )
+
+const lines = (program: Program, pattern: RegExp): Array<string> =>
+  program
+    .output()
+    .split("\n")
+    .filter((line) => pattern.test(line))
+
+const held = { OPTIONS: JSON.stringify({ timeout: 1000, forceTimeout: 1000 }) }
+
+describe("a signal", () => {
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
+    it.live(`${signal}: a request in flight is answered, everything released in reverse, exit code 0`, () =>
+      Effect.gen(function* () {
+        const program = yield* started()
+        const slow = yield* Effect.forkChild(request(program, "api", "/slow?ms=500"))
+        yield* program.printed(/begun \/slow/)
+        yield* program.kill(signal)
+        const answer = yield* Fiber.join(slow)
+        assert.deepInclude(answer, { status: 200, body: "slow" })
+        assert.strictEqual(answer.headers.connection, "close")
+        assert.deepInclude(yield* program.ended, { code: 0, signal: null })
+        assert.deepStrictEqual(lines(program, /^[+-]/), ["+database", "+cache", "-cache", "-database"])
+      }).pipe(Effect.scoped)
+    )
+  }
+
+  it.live("a second, different signal exits at once with 1", () =>
+    Effect.gen(function* () {
+      const program = yield* started()
+      yield* Effect.forkChild(Effect.ignore(request(program, "api", "/never")))
+      yield* program.printed(/begun \/never/)
+      yield* program.kill("SIGTERM")
+      yield* program.printed(/Shutting down/)
+      const at = performance.now()
+      yield* program.kill("SIGINT")
+      const ended = yield* program.ended
+      assert.strictEqual(ended.code, 1)
+      assert.isBelow(ended.at - at, 1000)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("under nohup a hangup is survived", () =>
+    Effect.gen(function* () {
+      const program = yield* started({ command: ["nohup", process.execPath], env: { _: "/usr/bin/nohup" } })
+      yield* program.kill("SIGHUP")
+      assert.strictEqual((yield* request(program, "api", "/")).status, 200)
+      yield* program.kill("SIGTERM")
+      assert.strictEqual((yield* program.ended).code, 0)
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("a wrapper that delivers one Ctrl-C twice", () => {
+  const wrappers = {
+    "node --watch": [process.execPath, "--watch"],
+    tsx: [process.execPath, beside(import.meta.url, "../../node_modules/tsx/dist/cli.mjs")]
+  } as const
+  for (const [name, command] of Object.entries(wrappers)) {
+    it.live(`${name}: SIGINT to the process group drains fully and exits with 0`, () =>
+      Effect.gen(function* () {
+        const program = yield* started({ command })
+        const slow = yield* Effect.forkChild(request(program, "api", "/slow?ms=700"))
+        yield* program.printed(/begun \/slow/)
+        yield* program.kill("SIGINT", "group")
+        assert.deepInclude(yield* Fiber.join(slow), { status: 200, body: "slow" })
+        // A wrapper that watches may exit with a code of its own.
+        yield* program.ended
+        assert.match(program.output(), /Shutdown complete/)
+        assert.notMatch(program.output(), /exit at once/)
+        assert.deepStrictEqual(lines(program, /^[+-]/), ["+database", "+cache", "-cache", "-database"])
+        if (name === "tsx") assert.strictEqual((yield* program.ended).code, 0)
+      }).pipe(Effect.scoped)
+    )
+  }
+})
+
+describe("nothing of the application keeps the process alive once it has stopped", () => {
+  const reasons: Record<
+    string,
+    { readonly begin: (program: Program) => Effect.Effect<unknown, Error>; readonly code: number }
+  > = {
+    "a signal": { begin: (program) => program.kill("SIGTERM"), code: 0 },
+    "a shutdown from inside": { begin: (program) => request(program, "api", "/shutdown"), code: 0 },
+    "an uncaught exception": { begin: (program) => request(program, "api", "/throw"), code: 1 },
+    "an unhandled rejection": { begin: (program) => request(program, "api", "/reject"), code: 1 }
+  }
+  for (const [name, { begin, code }] of Object.entries(reasons)) {
+    it.live(`${name}: exit code ${code}, in spite of a timer and a socket that were left open`, () =>
+      Effect.gen(function* () {
+        const program = yield* started({ env: { LEAK: "1" } })
+        yield* begin(program)
+        assert.strictEqual((yield* program.ended).code, code)
+        assert.deepStrictEqual(lines(program, /^-/), ["-cache", "-database"])
+      }).pipe(Effect.scoped)
+    )
+  }
+
+  it.live("a start-up that fails: exit code 1", () =>
+    Effect.gen(function* () {
+      const program = yield* start(app, { env: { LEAK: "1", FAIL: "1" } })
+      assert.strictEqual((yield* program.ended).code, 1)
+      assert.match(program.output(), /no such table/)
+      assert.deepStrictEqual(lines(program, /^[+-]/), ["+database", "+cache", "-cache", "-database"])
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("the deadline", () => {
+  const stuck = {
+    "a handler that never ends": ["api", "/never", /begun \/never/],
+    "a handler that cannot be interrupted": ["api", "/stuck", /begun \/stuck/],
+    "a handler under plain HttpServer.serve": ["admin", "/never", /begun admin/]
+  } as const
+  for (const [name, [listener, path, begun]] of Object.entries(stuck)) {
+    it.live(`${name} is cut, the process gone by timeout + forceTimeout with exit code 1, and the log names it`, () =>
+      Effect.gen(function* () {
+        const program = yield* started({ env: held })
+        const client = yield* Effect.forkChild(Effect.exit(request(program, listener, path)))
+        yield* program.printed(begun)
+        const at = performance.now()
+        yield* program.kill("SIGTERM")
+        const ended = yield* program.ended
+        assert.strictEqual(ended.code, 1)
+        assert.isAtLeast(ended.at - at, 950)
+        assert.isBelow(ended.at - at, 2500)
+        assert.strictEqual((yield* Fiber.join(client))._tag, "Failure")
+        assert.match(program.output(), new RegExp(`cut: GET ${path}`))
+        // Whatever hangs above it, the database is released.
+        assert.deepStrictEqual(lines(program, /^-/), ["-cache", "-database"])
+      }).pipe(Effect.scoped)
+    )
+  }
+
+  it.live("a finalizer that hangs holds the process no longer than timeout + forceTimeout", () =>
+    Effect.gen(function* () {
+      const program = yield* started({ env: { ...held, HANG: "1" } })
+      const at = performance.now()
+      yield* program.kill("SIGTERM")
+      const ended = yield* program.ended
+      assert.strictEqual(ended.code, 1)
+      assert.isBelow(ended.at - at, 2500)
+      assert.match(program.output(), /hung: /)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("nor does it when the start-up has failed", () =>
+    Effect.gen(function* () {
+      const program = yield* start(app, { env: { ...held, HANG: "1", FAIL: "1" } })
+      assert.strictEqual((yield* program.ended).code, 1)
+      assert.match(program.output(), /no such table/)
+      assert.match(program.output(), /hung: /)
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("the output", () => {
+  it.live("reaches a pipe whole, the report last", () =>
+    Effect.gen(function* () {
+      const count = 20_000
+      const program = yield* started({ env: { FLOOD: String(count) } })
+      yield* program.kill("SIGTERM")
+      assert.strictEqual((yield* program.ended).code, 0)
+      assert.lengthOf(lines(program, /^line \d+ x{100}$/), count)
+      const output = program.output()
+      assert.isAbove(output.indexOf("Shutdown complete"), output.lastIndexOf("line "))
+      assert.match(output, /admin: 0 drained, 0 cut, 0 abandoned.*\n$/)
+    }).pipe(Effect.scoped)
+  )
+})
