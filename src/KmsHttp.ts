@@ -139,9 +139,18 @@ export const make = Effect.fnUntraced(function* (
   const services = yield* Effect.context<never>()
   const serves: Array<Serve> = []
   const closing = new Set<Serve>()
+  // Handlers that their serve did not wait for any longer.
+  let abandoned = 0
   const each = (f: (serve: Serve) => void) => {
     for (const serve of serves) f(serve)
     for (const serve of closing) f(serve)
+  }
+  const handlers = () => {
+    let sum = 0
+    each((serve) => {
+      sum += serve.handlers
+    })
+    return sum
   }
   // Requests that came in before anyone serves.
   const early: Array<(serve: Serve | undefined) => void> = []
@@ -160,13 +169,8 @@ export const make = Effect.fnUntraced(function* (
       for (const answer of early.splice(0)) answer(undefined)
     },
     onForce: () => each((serve) => void Effect.runForkWith(services)(serve.close())),
-    handlers() {
-      let sum = 0
-      each((serve) => {
-        sum += serve.handlers
-      })
-      return sum
-    },
+    handlers,
+    abandoned: () => abandoned + handlers(),
     isHandled(connection) {
       let handled = false
       each((serve) => {
@@ -216,6 +220,7 @@ export const make = Effect.fnUntraced(function* (
             yield* serves.length === 0 || drain.isBegun() ? drain.run : drainServe(serve, opened)
             yield* bounded(serve.close(interruption(exit)), kms.grace)
             closing.delete(serve)
+            abandoned += serve.handlers
           })
       )
       if (drain.isBegun())
@@ -268,6 +273,8 @@ interface Spec {
   readonly onDrain: () => void
   readonly onForce: () => void
   readonly handlers: () => number
+  /** Handlers that have not ended, those included that nobody waits for any longer. */
+  readonly abandoned: () => number
   readonly isHandled: HttpListener["options"]["isHandled"]
   readonly isEndless: (response: ServerResponse) => boolean
   /** Adds the listeners that answer. */
@@ -389,6 +396,7 @@ export const layerNode = (
         onDrain: () => drain.abort(),
         onForce: () => {},
         handlers: () => 0,
+        abandoned: () => 0,
         isHandled: () => false,
         isEndless: streams === "end" ? isEventStream : streams === "wait" ? () => false : streams,
         attach: () => {},

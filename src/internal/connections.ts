@@ -60,7 +60,22 @@ export class Connection {
 
   /** Its peer has sent the beginning of something: half a head, part of a handshake. */
   get isReading(): boolean {
-    return this.session === undefined && this.carrier.bytesRead > this.quietBytes
+    return this.session === undefined && this.bytesRead > this.quietBytes
+  }
+
+  /**
+   * Over TLS both what the network brought and the plain text in it: a client may send the beginning of its request along
+   * with the end of its handshake, and then only the latter grows once the handshake is done.
+   */
+  private get bytesRead(): number {
+    const { carrier, socket } = this
+    return socket === carrier ? carrier.bytesRead : carrier.bytesRead + socket.bytesRead
+  }
+
+  /** Its handshake is done, and `socket` has the plain text. */
+  secure(socket: Socket): void {
+    this.socket = socket
+    this.quietBytes = this.bytesRead
   }
 
   /** Something has come in flight. */
@@ -76,7 +91,7 @@ export class Connection {
     this.inFlight--
     if (this.inFlight > 0) return
     this.quietSince = now()
-    this.quietBytes = this.carrier.bytesRead
+    this.quietBytes = this.bytesRead
   }
 
   /** When a connection with nothing in flight is to close, the drain having begun. */
@@ -162,8 +177,7 @@ export class Connections {
       const connection = socket._parent?.[key]
       if (connection === undefined) return
       connection.carrier.off("close", closed)
-      connection.socket = socket
-      connection.quietBytes = connection.carrier.bytesRead
+      connection.secure(socket)
       socket[key] = connection
       socket.on("close", closed)
     })

@@ -49,6 +49,8 @@ export interface Options {
   readonly onForce: () => void
   /** Handlers that run, apart from what is on the connections. */
   readonly handlers: () => number
+  /** Handlers that have not ended, those included that nobody waits for any longer. */
+  readonly abandoned: () => number
   /** Whether an upgraded connection has someone who will end it; if not, it gets `closeTimeout` from now on. */
   readonly isHandled: (connection: Connection) => boolean
   /** Whether a response that has started goes on for ever. */
@@ -308,7 +310,7 @@ export class HttpListener implements Listener {
   readonly counts = () => ({
     drained: this.drained,
     cut: this.cut,
-    abandoned: this.state === "forced" ? this.options.handlers() : 0,
+    abandoned: this.state === "forced" ? this.options.abandoned() : 0,
     cutWork: this.cutWork
   })
 }

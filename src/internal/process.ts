@@ -15,6 +15,8 @@ export interface Process {
   readonly ignoresHangup: () => boolean
   /** Waits until what was written to stdout and stderr has been handed to the system. */
   readonly flush: Effect.Effect<void>
+  /** Writes a line that cannot wait for a logger. */
+  readonly say: (line: string) => void
   /** Ends the process. */
   readonly exit: (code: number) => void
   /** Completes after the event loop has polled for input once more. */
@@ -46,6 +48,7 @@ const node: Process = {
   // is the variable in which the shell names the command that it started.
   ignoresHangup: () => /(^|\/)nohup$/.test(process.env["_"] ?? ""),
   flush: Effect.all([written(process.stdout), written(process.stderr)], { concurrency: 2, discard: true }),
+  say: (line) => void process.stderr.write(`${line}\n`),
   // oxlint-disable-next-line unicorn/no-process-exit -- the one place where the process ends
   exit: (code) => process.exit(code),
   // An immediate that is set while the loop polls runs right after, before the next poll: only the second is sure.

@@ -99,7 +99,7 @@ const listen = Effect.fnUntraced(function* (shutdown: Shutdown): Effect.fn.Retur
     first: (signal) => shutdown.begin(Reason.Signal({ signal })),
     again: (signal) => {
       if (!settings.hardShutdown) return
-      process.stderr.write(`Received ${signal} during the shutdown: exit at once\n`)
+      host.say(`Received ${signal} during the shutdown: exit at once`)
       host.exit(1)
     }
   })

@@ -36,6 +36,7 @@ export const make = (
     },
     ignoresHangup: () => options.ignoresHangup ?? false,
     flush: options.flush ?? Effect.void,
+    say: () => {},
     exit: (code) => void exits.push(code),
     turn: Effect.yieldNow
   }

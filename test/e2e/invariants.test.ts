@@ -1,0 +1,72 @@
+/** The invariants of DESIGN.md that need a process. The others are in test/invariants.test.ts. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import * as Peers from "../support/peers.ts"
+import { beside, type Program, start } from "../support/program.ts"
+
+const app = beside(import.meta.url, "./fixtures/app.ts")
+
+const started = (env: Record<string, string> = {}) =>
+  Effect.tap(start(app, { env }), (program) => program.printed(/^started$/m))
+
+const connect = (program: Program, listener: string) =>
+  Effect.flatMap(program.printed(new RegExp(`${listener} on http://[^:]+:(\\d+)`)), (match) =>
+    Peers.connect(Number(match[1]))
+  )
+
+describe("invariants", () => {
+  it.live("invariant 4: the process exits as soon as the last work in flight has ended", () =>
+    Effect.gen(function* () {
+      const program = yield* started()
+      const peer = yield* connect(program, "api")
+      peer.get("/slow?ms=800")
+      yield* program.printed(/begun/)
+      yield* program.kill("SIGTERM")
+      yield* peer.response
+      const answered = performance.now()
+      const { at, code } = yield* program.ended
+      assert.strictEqual(code, 0)
+      // Far less than anything that could be waited for: a quiet period, a poll, a keep-alive timeout.
+      assert.isBelow(at - answered, 300)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("invariant 5: the process is gone by timeout + forceTimeout, whatever holds on", () =>
+    Effect.gen(function* () {
+      const program = yield* started({
+        HANG: "1",
+        OPTIONS: JSON.stringify({ timeout: 1000, forceTimeout: 1000, lameDuck: 300 })
+      })
+      const stuck = yield* connect(program, "api")
+      const raw = yield* connect(program, "admin")
+      const half = yield* connect(program, "api")
+      stuck.get("/stuck")
+      raw.get("/never")
+      half.send("GET / HT")
+      yield* Effect.all([program.printed(/begun \/stuck/), program.printed(/begun admin/)])
+      const at = performance.now()
+      yield* program.kill("SIGTERM")
+      const ended = yield* program.ended
+      assert.strictEqual(ended.code, 1)
+      assert.isBelow(ended.at - at, 2000 + 500)
+      assert.match(program.output(), /cut: GET \/stuck/)
+      assert.match(program.output(), /cut: GET \/never/)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("invariant 8: nothing of the library keeps a process alive, and a stopped server is garbage", () =>
+    Effect.gen(function* () {
+      const program = yield* start(beside(import.meta.url, "./fixtures/leftovers.ts"), {
+        command: [process.execPath, "--expose-gc"]
+      })
+      const said = yield* program.printed(/handles \d+/)
+      const at = performance.now()
+      const ended = yield* program.ended
+      assert.strictEqual(ended.code, 0)
+      assert.isBelow(ended.at - at, 1000)
+      assert.match(program.output(), /listeners 0\n/)
+      assert.match(program.output(), /collected 2 of 2\n/)
+      assert.strictEqual(said[0], "handles 0")
+    }).pipe(Effect.scoped)
+  )
+})

@@ -1,0 +1,12 @@
+/**
+ * Preloaded into a program with `--import`: prints the port of each server as soon as it listens, since not every program
+ * says so itself.
+ */
+import { type AddressInfo, Server } from "node:net"
+
+const listen = Server.prototype.listen as (...args: Array<unknown>) => Server
+
+Server.prototype.listen = function (this: Server, ...args: Array<unknown>) {
+  this.once("listening", () => console.log(`Announced: port ${(this.address() as AddressInfo).port}`))
+  return listen.apply(this, args)
+}

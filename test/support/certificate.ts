@@ -1,0 +1,22 @@
+/**
+ * A self-signed certificate for `localhost` and `127.0.0.1`, for tests alone; its key is no secret. An EC key on P-256,
+ * valid from 2020 to 2120, made with `openssl ca -selfsign`.
+ */
+export const cert = `-----BEGIN CERTIFICATE-----
+MIIBZTCCAQqgAwIBAgIBATAKBggqhkjOPQQDAjAUMRIwEAYDVQQDDAlsb2NhbGhv
+c3QwIBcNMjAwMTAxMDAwMDAwWhgPMjEyMDAxMDEwMDAwMDBaMBQxEjAQBgNVBAMM
+CWxvY2FsaG9zdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABKsGQpoNMblbcc+M
+jo77S+c01Yaj0nBMHtwd+7BDyM8KHZupO03C6BvvXldNEOn8Dr8h75RrnaQ2O2tA
+Ea4oii2jSzBJMBoGA1UdEQQTMBGCCWxvY2FsaG9zdIcEfwAAATAMBgNVHRMEBTAD
+AQH/MB0GA1UdDgQWBBS2jlrHW21zXfA4sp3I/Q6vBLMxYTAKBggqhkjOPQQDAgNJ
+ADBGAiEA/e1S0hQxhjHZIodQIqFLP4v6E2iqSvG8eGo1VlOb+h4CIQDsgw6IRxIC
++mA1MMJOIJEoeZvI1tfK88oYg1vbJbosrg==
+-----END CERTIFICATE-----
+`
+
+export const key = `-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg+jw1TVhPpBQ2Lxql
+I3aucxtp1vEpXuT+yHcDU1foNYChRANCAASrBkKaDTG5W3HPjI6O+0vnNNWGo9Jw
+TB7cHfuwQ8jPCh2bqTtNwugb715XTRDp/A6/Ie+Ua52kNjtrQBGuKIot
+-----END PRIVATE KEY-----
+`
