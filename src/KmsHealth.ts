@@ -7,15 +7,16 @@
  * look away while everything is still served. Liveness stays until the listener closes; a liveness probe that fails
  * during the drain makes Kubernetes kill the very pod that is finishing its work.
  *
- * Probes therefore belong on a listener of their own, with `drainOn: "release"`, beneath the application: it answers
- * until the very end.
+ * Probes therefore belong on a listener of their own, with `drainOn: "release"`, beneath the application, which answers
+ * until the very end: see `serve`. `layer` adds the same routes to the application's own router.
  *
  * @since 0.1.0
  */
 import * as Effect from "effect/Effect"
 import * as HttpRouter from "effect/http/HttpRouter"
 import * as HttpServerResponse from "effect/http/HttpServerResponse"
-import type * as Layer from "effect/Layer"
+import type { HttpServer } from "effect/http/HttpServer"
+import * as Layer from "effect/Layer"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { Kms } from "./internal/kms.ts"
 
@@ -35,26 +36,9 @@ export interface Options {
 /**
  * Adds two routes to the `HttpRouter`, each answering with a small JSON body that names the phase of the shutdown.
  *
- * **Example** (Probes that outlive the application's listener)
+ * **Gotchas**
  *
- * ```ts
- * import { NodeRuntime } from "@effect/platform-node"
- * import { Layer } from "effect"
- * import { HttpRouter, HttpServerResponse } from "effect/http"
- * import { Kms, KmsHealth, KmsHttp } from "effect-kms"
- * import { createServer } from "node:http"
- *
- * const Health = HttpRouter.serve(KmsHealth.layer()).pipe(
- *   Layer.provide(KmsHttp.layer(createServer, { port: 9000, drainOn: "release" }))
- * )
- *
- * const Api = HttpRouter.serve(HttpRouter.add("GET", "/", HttpServerResponse.text("Home"))).pipe(
- *   Layer.provide(KmsHttp.layer(createServer, { port: 3007 })),
- *   Layer.provide(Health)
- * )
- *
- * Api.pipe(Kms.launch({ lameDuck: "5 seconds" }), NodeRuntime.runMain({ teardown: Kms.teardown }))
- * ```
+ * On the application's own listener the routes go when it begins to drain. After a lame duck nothing asks them any more.
  *
  * @category layers
  * @since 0.1.0
@@ -81,3 +65,38 @@ export const layer = (options: Options = {}): Layer.Layer<never, never, HttpRout
       )
     })
   )
+
+/**
+ * Serves the two routes on a listener of their own.
+ *
+ * **Details**
+ *
+ * Its router is its own: with Effect 4.1 an `HttpRouter.serve` that is provided to another one shares its routes with it,
+ * in both directions, and the probes would be served on the application's port and the application on that of the probes.
+ *
+ * **Example** (Probes that outlive the application's listener)
+ *
+ * ```ts
+ * import { NodeRuntime } from "@effect/platform-node"
+ * import { Layer } from "effect"
+ * import { HttpRouter, HttpServerResponse } from "effect/http"
+ * import { Kms, KmsHealth, KmsHttp } from "effect-kms"
+ * import { createServer } from "node:http"
+ *
+ * const Health = KmsHealth.serve().pipe(
+ *   Layer.provide(KmsHttp.layer(createServer, { port: 9000, drainOn: "release" }))
+ * )
+ *
+ * const Api = HttpRouter.serve(HttpRouter.add("GET", "/", HttpServerResponse.text("Home"))).pipe(
+ *   Layer.provide(KmsHttp.layer(createServer, { port: 3007 })),
+ *   Layer.provide(Health)
+ * )
+ *
+ * Api.pipe(Kms.launch({ lameDuck: "5 seconds" }), NodeRuntime.runMain({ teardown: Kms.teardown }))
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const serve = (options?: Options): Layer.Layer<never, never, HttpServer> =>
+  Layer.effectDiscard(Layer.build(HttpRouter.serve(layer(options), { disableLogger: true, disableListenLog: true })))

@@ -106,8 +106,9 @@ describe("invariants", () => {
   it.live("invariant 3: while a request, an upgraded handler or a busy section runs, nothing has been closed", () =>
     Effect.gen(function* () {
       const stage = new Stage()
+      const finish = yield* Deferred.make<void>()
       const job = Effect.andThen(
-        stage.latch.await,
+        Deferred.await(finish),
         Effect.sync(() => stage.leave("job"))
       ).pipe(Kms.busy("job"), Effect.forkDetach({ startImmediately: true }))
       // Beside the listener, not beneath it: no layer says that the request needs it.
@@ -128,6 +129,11 @@ describe("invariants", () => {
       assert.strictEqual((yield* socket.closed).code, 1001)
       stage.release()
       yield* peer.response
+      yield* peer.closed
+      // Time enough to unwind, for a program that did not wait for the job.
+      yield* Effect.sleep("200 millis")
+      assert.isTrue(stage.open)
+      yield* Deferred.succeed(finish, undefined)
       yield* program.ended
       assert.deepStrictEqual(stage.trouble, [])
       assert.deepStrictEqual(stage.told, ["/ws"])
@@ -192,6 +198,7 @@ describe("invariants", () => {
       const { fiber, host, kms } = yield* launch(layer, { timeout: "2 hours", lameDuck: "30 minutes" })
       const service = yield* kms
       // Used a moment ago: it goes when it has been quiet for a while, of a time that no test moves.
+      stage.server.keepAliveTimeout = 60_000
       const peer = yield* Peers.connect(port(stage.server))
       peer.get("/ok")
       yield* peer.response
@@ -199,7 +206,7 @@ describe("invariants", () => {
       yield* settle
       yield* TestClock.adjust("30 minutes")
       assert.strictEqual(yield* Effect.map(Deferred.await(service.initiated), ({ _tag }) => _tag), "Signal")
-      yield* peer.closed
+      yield* TestClock.withLive(Effect.timeout(peer.closed, "5 seconds"))
       assert.isUndefined(fiber.pollUnsafe())
       yield* TestClock.adjust("90 minutes")
       const exit = yield* Fiber.await(fiber)

@@ -65,7 +65,7 @@ describe("invariants", () => {
       assert.strictEqual(ended.code, 0)
       assert.isBelow(ended.at - at, 1000)
       assert.match(program.output(), /listeners 0\n/)
-      assert.match(program.output(), /collected 2 of 2\n/)
+      assert.match(program.output(), /collected 3 of 3\n/)
       assert.strictEqual(said[0], "handles 0")
     }).pipe(Effect.scoped)
   )

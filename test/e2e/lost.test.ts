@@ -1,0 +1,66 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Console, Effect } from "effect"
+import { type Load, stop } from "../support/lost.ts"
+
+/** The full form, with 20 runs of each, is `npm run bench:lost`. */
+const runs = 2
+
+const losesNothing = (load: Load, times = runs) =>
+  Effect.gen(function* () {
+    for (let run = 0; run < times; run++) {
+      const { counted, output, server } = yield* stop(load, Math.random() * 50)
+      const seen = JSON.stringify({ ...counted, output }, null, 2)
+      assert.strictEqual(counted.lost, 0, seen)
+      assert.strictEqual(counted.wrong, 0, seen)
+      // Every client was there, was told to leave or had its connection ended between two requests.
+      assert.strictEqual(counted.stopped, 0, seen)
+      assert.strictEqual(counted.sentAway + counted.endedIdle, load.connections, seen)
+      assert.strictEqual(server?.code, 0, seen)
+    }
+  })
+
+const busy = { connections: 60, think: [0, 0] } as const
+const thinking = { connections: 100, think: [0, 100] } as const
+const remote = { protocol: "http", connections: 100, think: [500, 4000], delay: 40 } as const
+
+describe("no request on a connection in use is lost at SIGTERM", () => {
+  it.live("of 60 clients without pause over HTTP", () => losesNothing({ protocol: "http", ...busy }))
+  it.live("of 60 clients without pause over HTTPS", () => losesNothing({ protocol: "https", ...busy }))
+  it.live("of 100 clients with up to 100 ms of thought", () => losesNothing({ protocol: "http", ...thinking }))
+  it.live("of 100 clients with up to 100 ms of thought over HTTPS", () =>
+    losesNothing({ protocol: "https", ...thinking })
+  )
+  it.live("of 60 clients over HTTP/2, where what is refused may be sent again", () =>
+    losesNothing({ protocol: "http2", ...busy })
+  )
+  it.live("of 60 clients over HTTP/2 in clear text", () => losesNothing({ protocol: "h2c", ...busy }))
+})
+
+describe("no request on a connection that has been idle for seconds, 40 ms away", () => {
+  it.live("is lost with a lame duck that is longer than the clients' pauses", () =>
+    losesNothing({ ...remote, lameDuck: 5000 }, 1)
+  )
+
+  it.live("is sure not to be lost without one: the figure is in the output", () =>
+    Effect.gen(function* () {
+      const { counted, server } = yield* stop(remote)
+      assert.strictEqual(counted.wrong, 0)
+      assert.strictEqual(counted.stopped, 0)
+      assert.strictEqual(server?.code, 0)
+      // Each has ended in one of these ways, and no other.
+      assert.strictEqual(
+        counted.lost + counted.refused + counted.sentAway + counted.endedIdle,
+        remote.connections,
+        JSON.stringify(counted)
+      )
+      yield* Console.log(`Without a lame duck ${counted.lost} of ${remote.connections} clients lost a request`)
+    })
+  )
+})
+
+it.live("the clients count what is lost: plain node:http loses requests under the same load", () =>
+  Effect.gen(function* () {
+    const { counted } = yield* stop({ protocol: "http", kind: "node:http", ...busy })
+    assert.isAbove(counted.lost, 0, JSON.stringify(counted))
+  })
+)
