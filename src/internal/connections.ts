@@ -163,9 +163,12 @@ export class Connections {
     this.onClose = onClose
   }
 
-  /** Keeps a record of every connection that `server` accepts from now on. */
+  /**
+   * Keeps a record of every connection that `server` accepts from now on. Node's own listeners are there already, and that
+   * of an HTTP/2 server tells of the session at once: the record has to be made before.
+   */
   attach(server: Server, onOpen: (connection: Connection) => void): void {
-    server.on("connection", (socket: Socket & Keyed) => {
+    server.prependListener("connection", (socket: Socket & Keyed) => {
       this.accepted++
       const connection = new Connection(socket, this)
       this.all.add(connection)
@@ -173,7 +176,7 @@ export class Connections {
       socket.on("close", closed)
       onOpen(connection)
     })
-    server.on("secureConnection", (socket: Socket & Keyed) => {
+    server.prependListener("secureConnection", (socket: Socket & Keyed) => {
       const connection = socket._parent?.[key]
       if (connection === undefined) return
       connection.carrier.off("close", closed)

@@ -38,9 +38,9 @@ export const millis = (
 ): Result.Result<number, OptionError> => {
   const fail = (problem: string) => Result.fail(new OptionError({ option, value: input, problem }))
   const duration = Duration.fromInput(input === "infinity" ? "Infinity" : input)
-  if (Option.isNone(duration)) return fail("not a duration")
+  // Effect takes NaN for zero.
+  if (Option.isNone(duration) || Number.isNaN(input)) return fail("not a duration")
   const value = Duration.toMillis(duration.value)
-  if (Number.isNaN(value)) return fail("not a duration")
   if (value < 0) return fail("a duration cannot be negative")
   if (value === 0 && !limits.zero) return fail("it has to be longer than zero")
   if (value === Number.POSITIVE_INFINITY && !limits.infinite) return fail("it has to be finite")

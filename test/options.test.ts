@@ -1,0 +1,35 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Result } from "effect"
+import { millis, OptionError } from "../src/internal/options.ts"
+
+const any = { zero: true, infinite: true }
+
+describe("options", () => {
+  it("takes every way in which Effect writes a duration, and infinity in small letters too", () => {
+    for (const input of ["2 seconds", 2000, 2_000_000_000n, [2, 0], Duration.seconds(2)] as const) {
+      assert.deepStrictEqual(millis("timeout", input, any), Result.succeed(2000))
+    }
+    for (const input of ["infinity", "Infinity", Duration.infinity] as const) {
+      assert.deepStrictEqual(millis("timeout", input, any), Result.succeed(Number.POSITIVE_INFINITY))
+    }
+  })
+
+  it("names the option, the value and the problem of one that cannot be meant", () => {
+    const wrong = [
+      ["soon" as "1 second", any, 'Option closeTimeout is "soon": not a duration'],
+      [Number.NaN, any, "Option closeTimeout is NaN: not a duration"],
+      ["-1 seconds", any, 'Option closeTimeout is "-1 seconds": a duration cannot be negative'],
+      ["-Infinity", any, 'Option closeTimeout is "-Infinity": a duration cannot be negative'],
+      [0, { zero: false, infinite: true }, "Option closeTimeout is 0: it has to be longer than zero"],
+      ["infinity", { zero: true, infinite: false }, 'Option closeTimeout is "infinity": it has to be finite']
+    ] as const
+    for (const [input, limits, message] of wrong) {
+      const result = millis("closeTimeout", input, limits)
+      assert.isTrue(Result.isFailure(result), message)
+      if (Result.isFailure(result)) {
+        assert.instanceOf(result.failure, OptionError)
+        assert.strictEqual(result.failure.message, message)
+      }
+    }
+  })
+})
