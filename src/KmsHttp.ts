@@ -188,9 +188,11 @@ export const make = Effect.fnUntraced(function* (
       server.on("checkContinue", (request, response) =>
         dispatch((serve) => (serve === undefined ? unavailable(response) : serve.checkContinue(request, response)))
       )
-      server.on("upgrade", (request, socket, head) =>
+      server.on("upgrade", (request, socket, head) => {
+        // Node has let go of it: while nobody serves, nobody else hears that its client has gone.
+        socket.on("error", () => {})
         dispatch((serve) => (serve === undefined ? socket.destroy() : serve.upgrade(request, socket, head)))
-      )
+      })
     }
   })
   const { drain, listener, server } = opened
@@ -346,7 +348,9 @@ const follow = (server: Server, event: string, listener: (...args: Array<never>)
   server.on("newListener", onNew)
 }
 
-const decode = (options: ListenerOptions): Result.Result<{ drain: Drain.Options; timing: Timing }, OptionError> => {
+const decode = (
+  options: ListenerOptions & { readonly eventStreams?: unknown }
+): Result.Result<{ drain: Drain.Options; timing: Timing }, OptionError> => {
   const graceful = options.gracefulShutdownTimeout
   return Result.gen(function* () {
     const drain =
@@ -356,6 +360,11 @@ const decode = (options: ListenerOptions): Result.Result<{ drain: Drain.Options;
             drainTimeout: yield* millis("gracefulShutdownTimeout", graceful, { zero: true, infinite: true })
           }
         : yield* Drain.decode(options)
+    const { eventStreams: value = "end" } = options
+    if (value !== "end" && value !== "wait" && typeof value !== "function") {
+      const problem = 'neither "end" nor "wait" nor a function'
+      return yield* Result.fail(new OptionError({ option: "eventStreams", value, problem }))
+    }
     const limits = { zero: true, infinite: false }
     const closeTimeout = yield* millis("closeTimeout", options.closeTimeout ?? "1 second", limits)
     const quietPeriod = yield* millis("quietPeriod", options.quietPeriod ?? "500 millis", limits)

@@ -3,7 +3,9 @@
  */
 import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
+import { existsSync } from "node:fs"
 import type { AddressInfo, ListenOptions, Server } from "node:net"
+import { dirname } from "node:path"
 
 /** An address that cannot be listened on. */
 export class BindError extends Data.TaggedError("BindError")<{
@@ -30,6 +32,16 @@ const problems: Record<string, string> = {
   ERR_INVALID_FD_TYPE: "not a socket"
 }
 
+/** Bytes in the path of a Unix socket. Windows has named pipes instead. */
+const maxPath = process.platform === "linux" ? 107 : process.platform === "win32" ? Number.POSITIVE_INFINITY : 103
+
+/** The code of what went wrong. */
+const codeOf = (cause: unknown, { path }: ListenOptions): string => {
+  const { code } = cause as { readonly code?: string }
+  // libuv calls a missing directory EACCES.
+  return code === "EACCES" && path !== undefined && !existsSync(dirname(path)) ? "ENOENT" : (code ?? "")
+}
+
 /** What `options` ask to listen on, in words. */
 export const describe = (options: ListenOptions & { readonly fd?: number | undefined }): string => {
   if (options.fd !== undefined) return `descriptor ${options.fd}`
@@ -48,8 +60,11 @@ export const bound = (server: Server, options: ListenOptions): string => {
 export const listen = (server: Server, options: ListenOptions): Effect.Effect<void, BindError> =>
   Effect.callback<void, BindError>((resume) => {
     const fail = (cause: unknown) => {
-      const code = String((cause as { readonly code?: unknown }).code ?? "")
-      resume(Effect.fail(new BindError({ address: describe(options), code, cause })))
+      resume(Effect.fail(new BindError({ address: describe(options), code: codeOf(cause, options), cause })))
+    }
+    // Node 22 cuts such a path off in silence, and listens somewhere else.
+    if (typeof options.path === "string" && Buffer.byteLength(options.path) > maxPath) {
+      return fail(Object.assign(new Error(`more than ${maxPath} bytes`), { code: "ENAMETOOLONG" }))
     }
     const onListening = () => {
       server.off("error", onError)

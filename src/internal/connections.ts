@@ -50,6 +50,8 @@ export class Connection {
   due = Number.POSITIVE_INFINITY
   /** What its peer had begun has been given its time. */
   private waited = false
+  /** Its session has been told to end. */
+  private told = false
 
   constructor(socket: Socket, owner: Connections) {
     this.socket = socket
@@ -118,13 +120,27 @@ export class Connection {
 
   close(): void {
     this.due = Number.POSITIVE_INFINITY
-    if (this.session !== undefined) return this.session.close()
+    if (this.session !== undefined && !this.socket.writableFinished) return this.endSession(this.session)
     // Over TLS the peer is told before the end, and there is a moment to write that.
     if ("encrypted" in this.socket && this.socket.writableLength === 0 && !this.socket.writableEnded) {
       this.socket.destroySoon()
       return this.closeAt(now() + 1000)
     }
     this.socket.destroy()
+  }
+
+  /**
+   * A session ends with its last stream, and then Node waits for its peer to close its own half, for ever: from when all
+   * is written the peer has `closeTimeout` for it.
+   */
+  endSession(session: Session): void {
+    session.close()
+    if (this.told) return
+    this.told = true
+    const { socket } = this
+    const written = () => this.closeAt(now() + this.owner.timing.closeTimeout)
+    if (socket.writableFinished) written()
+    else socket.once("finish", written)
   }
 
   destroy(): void {

@@ -175,11 +175,12 @@ export class HttpListener implements Listener {
    */
   private askToLeave(exchange: Exchange): void {
     const { connection, earlier, response } = exchange
-    if (connection.session !== undefined) {
+    const { session } = connection
+    if (session !== undefined) {
       // The first stream of a session that opened late; what the peer sent along with it is in by the next turn.
       if (this.state === "draining") {
-        const close = Effect.sync(() => connection.session?.close())
-        Effect.runFork(Effect.andThen(this.options.host.turn, close))
+        const end = Effect.sync(() => connection.endSession(session))
+        Effect.runFork(Effect.andThen(this.options.host.turn, end))
       }
       return
     }
@@ -241,7 +242,7 @@ export class HttpListener implements Listener {
     const { session } = connection
     if (connection.hijacked) {
       if (!this.options.isHandled(connection)) this.handled(connection)
-    } else if (session !== undefined && (connection.inFlight > 0 || connection.spoke)) session.close()
+    } else if (session !== undefined && (connection.inFlight > 0 || connection.spoke)) connection.endSession(session)
     else if (connection.inFlight === 0) connection.schedule(this.options.timing)
   }
 

@@ -74,24 +74,42 @@ export class StandIn {
   }
 }
 
-/** The handler of one upgraded connection. It may be interrupted only while no busy section is live inside it. */
+/** What the adapter keeps of a request that may upgrade. Private to it, and pinned by a test. */
+interface Upgradable {
+  readonly upgradeState?: { upgradeWith: (...args: ReadonlyArray<never>) => unknown }
+}
+
+/**
+ * The handler of one request that may upgrade its connection. Until it does it is a request like any other: curl and
+ * Java ask for `h2c` with each first request, and take any answer. From then on it may be interrupted, but only while no
+ * busy section is live inside it.
+ */
 class Upgrade implements Hold {
   busy = 0
   private told = false
+  private upgrading = false
   private readonly fiber: Fiber.Fiber<unknown, unknown>
 
-  constructor(fiber: Fiber.Fiber<unknown, unknown>) {
+  constructor(fiber: Fiber.Fiber<unknown, unknown>, request: HttpServerRequest) {
     this.fiber = fiber
+    const state = (request as unknown as Upgradable).upgradeState!
+    const { upgradeWith } = state
+    // The state is shared by the views of the request that routers make.
+    state.upgradeWith = (...args) => {
+      this.upgrading = true
+      this.onIdle()
+      return upgradeWith(...args)
+    }
   }
 
   /** It is to end as soon as it can. */
   end(): void {
     this.told = true
-    if (this.busy === 0) this.fiber.interruptUnsafe()
+    this.onIdle()
   }
 
   onIdle = (): void => {
-    if (this.told) this.fiber.interruptUnsafe()
+    if (this.told && this.upgrading && this.busy === 0) this.fiber.interruptUnsafe()
   }
 }
 
@@ -189,7 +207,7 @@ export class Serve {
     return Effect.withFiber((fiber) => {
       const request = fiber.context.mapUnsafe.get(HttpServerRequest.key) as HttpServerRequest
       const connection = of(NodeHttpServerRequest.toIncomingMessage(request).socket)
-      const upgrade = new Upgrade(fiber)
+      const upgrade = new Upgrade(fiber, request)
       this.handlers++
       if (connection !== undefined) this.upgrades.set(connection, upgrade)
       fiber.addObserver(() => {

@@ -106,9 +106,7 @@ export const refused = (port: number): Effect.Effect<void> =>
       socket.destroy()
       resume(Effect.succeed(false))
     })
-    socket.on("error", (error: NodeJS.ErrnoException) => {
-      resume(error.code === "ECONNREFUSED" ? Effect.succeed(true) : Effect.die(error))
-    })
+    socket.on("error", (error: NodeJS.ErrnoException) => resume(Effect.succeed(error.code === "ECONNREFUSED")))
     return Effect.sync(() => socket.destroy())
   }).pipe(Effect.flatMap((isRefused) => (isRefused ? Effect.void : refused(port))))
 

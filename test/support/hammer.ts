@@ -80,6 +80,12 @@ const afterThought = (next: () => void): void => {
   else setTimeout(next, least + Math.random() * (most - least))
 }
 
+/** Not all of them at once, or they would go on in step. */
+const begin = (ask: () => void): void => {
+  if (think[1] === 0) ask()
+  else setTimeout(ask, Math.random() * think[1])
+}
+
 const client1 = (id: number): void => {
   const address = { host: "127.0.0.1", port }
   const socket: Socket =
@@ -117,7 +123,7 @@ const client1 = (id: number): void => {
       lose(`${inFlight.path}: ${how} after ${waited} ms, written when ${idle} ms idle`)
     }
   }
-  socket.once(protocol === "https" ? "secureConnect" : "connect", ask)
+  socket.once(protocol === "https" ? "secureConnect" : "connect", () => begin(ask))
   socket.setEncoding("latin1")
   socket.on("data", (chunk: string) => {
     for (const { body, close, status } of responses.push(chunk)) {
@@ -190,7 +196,7 @@ const client2 = (id: number): void => {
       else lose(`${path}: stream ${stream.id} closed with ${stream.rstCode} ${problem}`)
     })
   }
-  session.once("connect", ask)
+  session.once("connect", () => begin(ask))
 }
 
 process.once("beforeExit", () => process.stdout.write(`counted ${JSON.stringify(counted)}\n`))

@@ -7,7 +7,7 @@ import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Effect, Layer } from "effect"
 import { HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { Kms, KmsHttp } from "effect-kms"
-import { createServer, type RequestListener, type Server } from "node:http"
+import { createServer, type Server } from "node:http"
 import { createSecureServer, createServer as createHttp2Server } from "node:http2"
 import { createServer as createHttpsServer } from "node:https"
 import type { AddressInfo } from "node:net"
@@ -23,10 +23,10 @@ export interface Hammered {
 
 const { kind, lameDuck, protocol } = JSON.parse(process.argv[2]!) as Hammered
 
-const create = (listener?: RequestListener): Server => {
+const create = (): Server => {
   const server = {
-    http: () => createServer(listener),
-    https: () => createHttpsServer({ key, cert }, listener),
+    http: () => createServer(),
+    https: () => createHttpsServer({ key, cert }),
     http2: () => createSecureServer({ key, cert }) as unknown as Server,
     h2c: () => createHttp2Server() as unknown as Server
   }[protocol]()
@@ -50,16 +50,17 @@ const Api = HttpRouter.serve(
 switch (kind) {
   case "effect-kms":
     Api.pipe(
-      Layer.provide(KmsHttp.layer(() => create(), address)),
+      Layer.provide(KmsHttp.layer(create, address)),
       Kms.launch({ lameDuck }),
       NodeRuntime.runMain({ teardown: Kms.teardown })
     )
     break
   case "NodeHttpServer":
-    Api.pipe(Layer.provide(NodeHttpServer.layer(() => create(), address)), Layer.launch, NodeRuntime.runMain)
+    Api.pipe(Layer.provide(NodeHttpServer.layer(create, address)), Layer.launch, NodeRuntime.runMain)
     break
   case "node:http": {
-    const server = create((request, response) => void response.end(request.url)).listen(address)
+    const server = create()
+    server.on("request", (request, response) => response.end(request.url)).listen(address)
     process.once("SIGTERM", () => server.close())
   }
 }

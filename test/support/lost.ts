@@ -21,9 +21,6 @@ export interface Stop {
   readonly millis: number
 }
 
-/** Clients that nobody has sent away so long after SIGTERM are stopped; and a server that then still runs is killed. */
-const patience = "3 seconds"
-
 /** Starts a server, loads it, and stops it `moment` milliseconds after every client has become busy. */
 export const stop = (load: Load, moment = 0): Effect.Effect<Stop> =>
   Effect.gen(function* () {
@@ -41,6 +38,8 @@ export const stop = (load: Load, moment = 0): Effect.Effect<Stop> =>
     yield* hammer.printed(/^busy$/m)
     if (moment > 0) yield* Effect.sleep(moment)
 
+    // Clients that nobody has sent away by then are stopped; and a server that then still runs is killed.
+    const patience = 3000 + lameDuck + think[1]
     const at = performance.now()
     yield* server.kill("SIGTERM")
     if (Option.isNone(yield* Effect.timeoutOption(hammer.ended, patience))) yield* hammer.kill("SIGTERM")

@@ -6,10 +6,13 @@ import { Cause, Context, Deferred, Effect, Exit, Fiber, Layer, Logger, Scope } f
 import { Kms } from "effect-kms"
 import type { Server } from "node:net"
 import { Process } from "../../src/internal/process.ts"
+import { Outcome } from "../../src/internal/supervisor.ts"
 import { make as makeHost } from "./host.ts"
 
 export interface Ended {
   readonly exit: Exit.Exit<unknown, unknown>
+  /** With which code the process would end, as a shutdown has it. */
+  readonly code: number | undefined
   /** What a shutdown told of itself. */
   readonly report: Kms.Report | undefined
   readonly log: ReadonlyArray<string>
@@ -83,7 +86,7 @@ const way = (
       const running = yield* Effect.orDie(run(program, options, logger, () => inside))
       const done = yield* Deferred.make<Ended>()
       yield* running.exit.pipe(
-        Effect.map((exit): Ended => ({ exit, report: told.report, log, at: performance.now() })),
+        Effect.map((exit): Ended => ({ exit, code: codeOf(exit), report: told.report, log, at: performance.now() })),
         Effect.flatMap((ended) => Deferred.succeed(done, ended)),
         Effect.forkDetach
       )
@@ -102,6 +105,11 @@ const way = (
       return { begin: running.begin, ended: Deferred.await(done), isEnded: () => Deferred.isDoneUnsafe(done) }
     })
 })
+
+const codeOf = (exit: Exit.Exit<unknown, unknown>): number | undefined => {
+  if (Exit.isSuccess(exit)) return undefined
+  return Context.getOrUndefined(Cause.annotations(exit.cause) as Context.Context<Outcome>, Outcome)?.code
+}
 
 /** Runs an effect as the root of a program of its own. */
 const root = <E>(self: Effect.Effect<unknown, E>, logger: Log): Running => {
@@ -148,7 +156,11 @@ export const rootInterrupted = way("no Kms, its root interrupted", false, (layer
   Effect.sync(() => root(Layer.launch(layer), logger))
 )
 
-export const ways = [launchSignal, launchInterrupted, listenShutdown, scopeCloses, rootInterrupted]
+export const supervised = [launchSignal, launchInterrupted, listenShutdown]
+
+export const unsupervised = [scopeCloses, rootInterrupted]
+
+export const ways = [...supervised, ...unsupervised]
 
 /** Begins the end, and completes when the server has stopped listening: that is when its drain begins. */
 export const drain = (program: Program, server: () => Server): Effect.Effect<void> =>
