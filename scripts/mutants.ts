@@ -153,8 +153,8 @@ const mutants: ReadonlyArray<Mutant> = [
     invariant: 10,
     title: "the listener drains with the first application that closes",
     file: "KmsHttp.ts",
-    from: "serves.length === 0 || drain.isBegun() ? drain.run : drainServe(serve, opened)",
-    to: "serves.length >= 0 ? drain.run : drainServe(serve, opened)"
+    from: "serves.isEmpty || drain.isBegun() ? drain.run : drainServe(serve, opened)",
+    to: "true || serves.isEmpty ? drain.run : drainServe(serve, opened)"
   },
   {
     invariant: 10,

@@ -49,6 +49,7 @@ import { Kms } from "./internal/kms.ts"
 import { millis, OptionError } from "./internal/options.ts"
 import { Process } from "./internal/process.ts"
 import { makeEffectServer, Serve } from "./internal/serve.ts"
+import { Serves } from "./internal/serves.ts"
 
 /**
  * The options that every KmsHttp listener takes.
@@ -137,63 +138,18 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<HttpServer.HttpServer["Service"], ServeError, Scope.Scope> {
   const kms = yield* Kms
   const services = yield* Effect.context<never>()
-  const serves: Array<Serve> = []
-  const closing = new Set<Serve>()
-  // Handlers that their serve did not wait for any longer.
-  let abandoned = 0
-  const each = (f: (serve: Serve) => void) => {
-    for (const serve of serves) f(serve)
-    for (const serve of closing) f(serve)
-  }
-  const handlers = () => {
-    let sum = 0
-    each((serve) => {
-      sum += serve.handlers
-    })
-    return sum
-  }
-  // Requests that came in before anyone serves.
-  const early: Array<(serve: Serve | undefined) => void> = []
-  const dispatch = (answer: (serve: Serve | undefined) => void) => {
-    const serve = serves.at(-1) ?? lastOf(closing)
-    if (serve === undefined && !drained) early.push(answer)
-    else answer(serve)
-  }
-  let drained = false
-
+  const serves = new Serves()
   const own = yield* Scope.make()
-  const opened: Opened = yield* open(evaluate as LazyArg<Server>, options, {
-    onDrain() {
-      drained = true
-      each((serve) => serve.end())
-      for (const answer of early.splice(0)) answer(undefined)
-    },
-    onForce: () => each((serve) => void Effect.runForkWith(services)(serve.close())),
-    handlers,
-    abandoned: () => abandoned + handlers(),
-    isHandled(connection) {
-      let handled = false
-      each((serve) => {
-        handled ||= serve.upgrades.has(connection)
-      })
-      return handled
-    },
+  const opened = yield* open(evaluate as LazyArg<Server>, options, {
+    onDrain: () => serves.end(),
+    onForce: () => void Effect.runForkWith(services)(serves.close),
+    handlers: serves.handlers,
+    abandoned: serves.abandoned,
+    isHandled: serves.isHandled,
     isEndless: () => false,
+    attach: (server) => serves.attach(server),
     // Runs after every application has closed, and the drain is over.
-    release: (exit) => bounded(Scope.close(own, exit), kms.grace),
-    attach(server) {
-      server.on("request", (request, response) =>
-        dispatch((serve) => (serve === undefined ? unavailable(response) : serve.request(request, response)))
-      )
-      server.on("checkContinue", (request, response) =>
-        dispatch((serve) => (serve === undefined ? unavailable(response) : serve.checkContinue(request, response)))
-      )
-      server.on("upgrade", (request, socket, head) => {
-        // Node has let go of it: while nobody serves, nobody else hears that its client has gone.
-        socket.on("error", () => {})
-        dispatch((serve) => (serve === undefined ? socket.destroy() : serve.upgrade(request, socket, head)))
-      })
-    }
+    release: (exit) => bounded(Scope.close(own, exit), kms.grace)
   })
   const { drain, listener, server } = opened
 
@@ -211,18 +167,13 @@ export const make = Effect.fnUntraced(function* (
       const serve = new Serve(serveOptions)
       yield* serve.start(effectServer, standIn, app, middleware)
       yield* Effect.acquireRelease(
-        Effect.sync(() => {
-          serves.push(serve)
-          for (const answer of early.splice(0)) answer(serve)
-        }),
+        Effect.sync(() => serves.add(serve)),
         (_, exit) =>
           Effect.gen(function* () {
-            serves.splice(serves.indexOf(serve), 1)
-            closing.add(serve)
-            yield* serves.length === 0 || drain.isBegun() ? drain.run : drainServe(serve, opened)
+            serves.retire(serve)
+            yield* serves.isEmpty || drain.isBegun() ? drain.run : drainServe(serve, opened)
             yield* bounded(serve.close(interruption(exit)), kms.grace)
-            closing.delete(serve)
-            abandoned += serve.handlers
+            serves.remove(serve)
           })
       )
       if (drain.isBegun())
@@ -230,12 +181,6 @@ export const make = Effect.fnUntraced(function* (
     })
   })
 })
-
-const lastOf = <A>(set: ReadonlySet<A>): A | undefined => {
-  let last: A | undefined
-  for (const element of set) last = element
-  return last
-}
 
 /** What still runs when a serve closes is interrupted: it was not this scope's success or failure that ended it. */
 const interruption = (exit: Exit.Exit<unknown, unknown>) =>
@@ -263,12 +208,6 @@ const bounded = (self: Effect.Effect<void>, millis: number): Effect.Effect<void>
 
 const isEventStreamResponse = (response: HttpServerResponse): boolean =>
   (response.headers["content-type"] ?? "").startsWith("text/event-stream")
-
-/** Nobody serves, and nobody will. */
-const unavailable = (response: ServerResponse): void => {
-  response.writeHead(503, { "content-length": "0" })
-  response.end()
-}
 
 /** What differs between a listener for Effect applications and one for somebody else's. */
 interface Spec {
