@@ -141,7 +141,7 @@ export class Drain implements Drainable {
   }
 
   readonly run: Effect.Effect<void> = Effect.suspend(() => {
-    const begun = this.isBegun() ? Effect.void : Effect.andThen(lastCall(this.host, [this]), Effect.sync(this.begin))
+    const begun = this.isBegun() ? Effect.void : lastCall(this.host, [this], this.begin)
     const awaited = Deferred.await(this.ended)
     return begun.pipe(
       Effect.andThen(
@@ -189,9 +189,16 @@ export const defaultLimit = (kms: Service): number =>
 /**
  * Waits until the kernel has handed over every connection it has already accepted on our behalf: a listening socket that
  * is closed resets whatever is left in its queue. Node takes about one connection a turn of the event loop, so this goes
- * on until a turn brings none, for at most 1,000 turns or 100 milliseconds.
+ * on until a turn brings none, for at most 1,000 turns or 5 seconds. Everything is served meanwhile, so that the time does
+ * no harm; 400 TLS connections, each with a request to answer, have been seen to take two seconds of a busy machine.
+ *
+ * `begin` is called in the very tick in which a turn has brought none, and may be called twice.
  */
-export const lastCall = (host: Process, drains: Iterable<Pick<Drainable, "accepted">>): Effect.Effect<void> => {
+export const lastCall = (
+  host: Process,
+  drains: Iterable<Pick<Drainable, "accepted">>,
+  begin: () => void
+): Effect.Effect<void> => {
   const list = Array.from(drains)
   const accepted = () => list.reduce((sum, drain) => sum + drain.accepted(), 0)
   const turns = Effect.gen(function* () {
@@ -199,8 +206,9 @@ export const lastCall = (host: Process, drains: Iterable<Pick<Drainable, "accept
       before = accepted()
       yield* host.turn
     }
+    begin()
   })
-  return list.length === 0 ? Effect.void : Effect.asVoid(Effect.timeoutOption(turns, 100))
+  return list.length === 0 ? Effect.sync(begin) : Effect.andThen(Effect.timeoutOption(turns, 5000), Effect.sync(begin))
 }
 
 /** Where the shutdown has begun to drain, nobody listens any more: waits for the end. */

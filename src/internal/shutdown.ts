@@ -139,6 +139,7 @@ export class Shutdown implements Service {
 
   /** Begins every drain, all in this tick; `run` then sees each of them through. */
   drain(run: (drain: Drainable) => void): void {
+    if (this.run !== undefined) return
     this.run = run
     this.gate.drain()
     for (const drain of this.withShutdown()) drain.begin()

@@ -159,10 +159,11 @@ const drainAndUnwind = Effect.fnUntraced(function* (
     shutdown.warn()
     yield* Effect.timeoutOption(forced, lameDuck)
   }
-  yield* Effect.raceFirst(lastCall(shutdown.host, shutdown.withShutdown()), forced)
   yield* shutdown.move(Event.Drain())
   const services = yield* Effect.context<never>()
-  shutdown.drain((drain) => void Effect.runForkWith(services)(drain.run))
+  const begin = () => shutdown.drain((drain) => void Effect.runForkWith(services)(drain.run))
+  yield* Effect.raceFirst(lastCall(shutdown.host, shutdown.withShutdown(), begin), forced)
+  begin()
   yield* Effect.raceFirst(Deferred.await(shutdown.empty), forced)
   yield* shutdown.move(Event.Unwind())
   app.interruptUnsafe()

@@ -101,7 +101,7 @@ const send = (port: number, path: string, { body, ca, headers, hold, method }: A
 /** Completes when nobody listens on `port` any more: the drain has begun. */
 export const refused = (port: number): Effect.Effect<void> =>
   Effect.callback<boolean>((resume) => {
-    const socket = connect(port, "localhost")
+    const socket = connect(port, "127.0.0.1")
     socket.on("connect", () => {
       socket.destroy()
       resume(Effect.succeed(false))

@@ -18,8 +18,6 @@ export interface Input {
 export interface Output {
   /** Connections that brought one whole response with the right body. */
   readonly answered: number
-  /** How many of the responses said `Connection: close`. */
-  readonly closing: number
   /** What became of the others. */
   readonly problems: ReadonlyArray<string>
 }
@@ -30,7 +28,9 @@ const problems: Array<string> = []
 let connected = 0
 let closed = 0
 let answered = 0
-let closing = 0
+
+// oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread is not a window
+const say = (message: unknown) => parentPort!.postMessage(message)
 
 const onConnect = () => {
   connected++
@@ -54,13 +54,12 @@ const open = (): void => {
   socket.on("close", () => {
     if (/^HTTP\/1\.1 200 [^]*\r\n\r\nok$/.test(text)) answered++
     else problems.push(text === "" ? problem : text)
-    if (/^connection: close\r$/im.test(text)) closing++
     closed++
-    if (closed === count) parentPort!.postMessage({ answered, closing, problems } satisfies Output)
+    if (closed === count) say({ answered, problems } satisfies Output)
   })
 }
 
 parentPort!.once("message", () => {
   for (let index = 0; index < count; index++) open()
 })
-parentPort!.postMessage("ready")
+say("ready")

@@ -127,8 +127,7 @@ export class Stage {
     Effect.gen({ self: this }, function* () {
       this.enter(path)
       const request = yield* HttpServerRequest.HttpServerRequest
-      yield* echo(yield* request.upgrade)
-      return HttpServerResponse.empty()
+      return yield* echo(yield* request.upgrade)
     }).pipe(
       Effect.onInterrupt(() =>
         Effect.sync(() => {
