@@ -546,7 +546,18 @@ export class SessionPeer {
     return this.gone !== undefined
   }
 
-  /** Throws where the session takes no more streams. */
+  /** How a request ends that is made when the session may take no more: Node 22 throws there. */
+  ask(path: string): StreamPeer["outcome"] {
+    return Effect.suspend(() => {
+      try {
+        return this.request(path).outcome
+      } catch (error) {
+        const { code } = error as NodeJS.ErrnoException
+        return Effect.succeed(code === "ERR_HTTP2_GOAWAY_SESSION" ? "refused" : (`failed: ${code}` as const))
+      }
+    })
+  }
+
   request(path: string, headers: OutgoingHttpHeaders = {}, options = { endStream: true }): StreamPeer {
     const stream = this.session.request({ ":path": path, ...headers }, options)
     const watch = new Watch()

@@ -123,7 +123,8 @@ export class Stage {
       )
     })
 
-  private readonly echo = (path: string) =>
+  /** Takes the upgrade that is asked for, and sends everything back. */
+  readonly echo = (path: string) =>
     Effect.gen({ self: this }, function* () {
       this.enter(path)
       const request = yield* HttpServerRequest.HttpServerRequest
