@@ -27,7 +27,7 @@ import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import type * as Drain from "./internal/drain.ts"
 import * as Finalizer from "./internal/finalizer.ts"
-import { CurrentHold, CurrentSection, type Section } from "./internal/gate.ts"
+import { CurrentHold, CurrentSection, IsReleased, type Section } from "./internal/gate.ts"
 import * as internal from "./internal/kms.ts"
 import * as Options_ from "./internal/options.ts"
 import * as phase_ from "./internal/phase.ts"
@@ -138,7 +138,8 @@ export interface Options {
    */
   readonly timeout?: Duration.Input | "infinity" | undefined
   /**
-   * After the cut: what finalizers get before the process exits. Longer than zero. Default 2 seconds.
+   * After the cut: what finalizers get before the process exits, its last quarter being for `onStopped` and the output.
+   * Longer than zero. Default 2 seconds.
    */
   readonly forceTimeout?: Duration.Input | undefined
   /**
@@ -190,9 +191,17 @@ const decode = (options: Options, host: Process): Result.Result<Settings, Option
     return {
       timeout,
       forceTimeout,
-      // A function is known to be wrong only when it is too late to say so: then there is no lame duck.
       lameDuck: (reason) =>
-        typeof given === "function" ? Result.getOrElse(lameDuck(given(reason)), () => 0) : (fixed ?? 0),
+        typeof given !== "function"
+          ? Result.succeed(fixed ?? 0)
+          : Result.flatMap(
+              Result.try({
+                try: () => given(reason),
+                catch: (cause) =>
+                  new OptionError({ option: "lameDuck", value: given, problem: `it threw ${String(cause)}` })
+              }),
+              lameDuck
+            ),
       signals,
       hardShutdown: options.hardShutdown ?? true,
       uncaught: options.uncaught ?? true,
@@ -360,7 +369,8 @@ export interface BusyOptions {
  * **Details**
  *
  * It is a counter and a gate: it forks and masks nothing, so any other interruption passes through as usual. The
- * deadline ends it, as it ends everything.
+ * deadline ends it, as it ends everything. In a request on a listener with `drainOn: "release"` it has no effect: that
+ * listener waits for the request itself, and works on when everything above it has been released.
  *
  * **Example** (A job that is finished before its database closes)
  *
@@ -382,6 +392,7 @@ export const busy =
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.uninterruptibleMask((restore) =>
       Effect.withFiber((fiber) => {
+        if (fiber.getRef(IsReleased)) return restore(self)
         const { gate } = fiber.getRef(Kms)
         const section = enter(fiber, name, options)
         if (section === undefined) return restore(Effect.never)
@@ -400,6 +411,7 @@ export const busy =
 export const busyScoped = (name: string, options?: BusyOptions): Effect.Effect<void, never, Scope.Scope> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.withFiber((fiber) => {
+      if (fiber.getRef(IsReleased)) return Effect.void
       const { gate } = fiber.getRef(Kms)
       const section = enter(fiber, name, options)
       if (section === undefined) return restore(Effect.never)

@@ -250,7 +250,7 @@ const open = Effect.fnUntraced(function* (
       Effect.fail(new OptionError({ option: "evaluate", value: Bind.bound(server, {}), problem }))
     )
   }
-  const kind = `${server instanceof TlsServer ? "https" : "http"}${"updateSettings" in server ? "2" : ""}`
+  const kind = "updateSettings" in server ? "http2" : server instanceof TlsServer ? "https" : "http"
   const listener: HttpListener = new HttpListener(server, { ...spec, kind, timing, host, check: () => drain?.check() })
   let drain: Drain.Drain | undefined
   follow(server, "request", listener.onRequest)

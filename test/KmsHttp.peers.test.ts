@@ -282,6 +282,30 @@ describe.concurrent("HTTP/1.1", () => {
   }
 
   row(
+    "an event stream that the drain ends is no failure to the application",
+    {
+      protocols: [http],
+      ways: fewWays,
+      build: (stage, protocol, listener) =>
+        HttpRouter.serve(stage.routes, {
+          disableListenLog: true,
+          disableLogger: true,
+          middleware: (app) => Effect.onExit(app, (exit) => Effect.sync(() => void stage.told.push(exit._tag)))
+        }).pipe(Layer.provide(KmsHttp.layer(stage.evaluate(protocol), listener)), Layer.provide(stage.resource))
+    },
+    Effect.fnUntraced(function* ({ drain, endsWell, port, stage }) {
+      for (const path of ["/events", "/raw-events"]) {
+        const peer = yield* Peers.connect(port)
+        peer.get(path)
+        yield* peer.body(1)
+      }
+      yield* drain
+      yield* endsWell
+      assert.deepStrictEqual(stage.told, ["Success", "Success"])
+    })
+  )
+
+  row(
     "a WebSocket is closed with 1001, at once",
     { protocols: http1, listener: { quietPeriod: long, closeTimeout: long } },
     Effect.fnUntraced(function* ({ drain, endsWell, port, stage, tls }) {
@@ -720,8 +744,8 @@ const worker = <A>(file: string, workerData: unknown) =>
   })
 
 describe.concurrent("at the deadline", () => {
-  const timeout = 500
-  const forceTimeout = 1000
+  const timeout = 400
+  const forceTimeout = 800
 
   /** A row for programs with a shutdown, whose deadline it is, and for those without, where a listener has its own. */
   const cut = (
@@ -834,11 +858,14 @@ describe.concurrent("of two applications on one listener", () => {
     slow.get("/slow")
     const events = yield* Peers.connect(port, { tls })
     events.get("/events")
+    const raw = yield* Peers.connect(port, { tls })
+    raw.get("/raw-events")
     const socket = yield* Peers.webSocket(port, "/ws", { tls })
     yield* events.body(1)
+    yield* raw.body(1)
     yield* stage.entered("/slow")
     yield* stage.entered("/ws")
-    return { events, slow, socket }
+    return { events, raw, slow, socket }
   })
 
   type Company = Effect.Success<ReturnType<typeof company>>
@@ -849,10 +876,11 @@ describe.concurrent("of two applications on one listener", () => {
     return (yield* peer.response).text
   })
 
-  const sentAway = Effect.fnUntraced(function* ({ events, slow, socket }: Company, { close, stage }: App) {
+  const sentAway = Effect.fnUntraced(function* ({ events, raw, slow, socket }: Company, { close, stage }: App) {
     const closing = yield* Effect.forkChild(close, { startImmediately: true })
     assert.strictEqual((yield* socket.closed).code, 1001)
     assert.match((yield* events.response).text, /^(data: x\n\n)+$/)
+    assert.strictEqual((yield* raw.response).text, Stages.event)
     assert.isUndefined(closing.pollUnsafe())
     assert.isTrue(stage.open)
     stage.release()
@@ -861,12 +889,16 @@ describe.concurrent("of two applications on one listener", () => {
     assert.deepStrictEqual([stage.open, stage.trouble], [false, []])
   })
 
-  const undisturbed = Effect.fnUntraced(function* ({ events, slow, socket }: Company, { stage }: App) {
+  const undisturbed = Effect.fnUntraced(function* ({ events, raw, slow, socket }: Company, { stage }: App) {
     const { bytes } = yield* events.head
     yield* events.body(bytes + 3 * Stages.event.length)
     socket.send("still there")
     assert.strictEqual(yield* socket.message, "still there")
-    assert.deepStrictEqual([slow.isClosed, events.isClosed, stage.told], [false, false, []])
+    assert.deepStrictEqual(
+      [slow, events, raw].filter(({ isClosed }) => isClosed),
+      []
+    )
+    assert.deepStrictEqual([(yield* raw.head).whole, stage.told], [false, []])
     stage.release()
     const { headers, text } = yield* slow.response
     assert.deepStrictEqual([text, headers["connection"]], ["slow", "keep-alive"])

@@ -178,7 +178,8 @@ export class Drain implements Drainable {
     if (this.begunAt === undefined) return undefined
     const { address, kind, name } = this.listener
     const until = this.endedAt ?? this.clock.currentTimeMillisUnsafe()
-    return { name, kind, address, ...this.listener.counts(), millis: until - this.begunAt }
+    const forced = Deferred.isDoneUnsafe(this.cut)
+    return { name, kind, address, ...this.listener.counts(), forced, millis: until - this.begunAt }
   }
 }
 

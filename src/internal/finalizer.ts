@@ -31,10 +31,12 @@ export const named = Effect.fnUntraced(function* <R>(
   const fiber = Effect.runForkWith(services)(release, { uninterruptible: true })
   const abandoned = (outcome: "timed out" | "abandoned") =>
     Effect.andThen(Effect.logWarning(`Finalizer "${name}" ${outcome}`), finish(outcome))
+  // One that begins after the cut is in a hurry, but has a chance.
+  const cut = Deferred.isDoneUnsafe(kms.forced) ? Effect.sleep(kms.grace) : Deferred.await(kms.forced)
   const next = yield* Effect.raceAllFirst([
     Effect.map(Fiber.await(fiber), (exit) => Effect.andThen(ended(exit), exit)),
     Effect.as(Effect.sleep(timeout), abandoned("timed out")),
-    Effect.as(Deferred.await(kms.forced), abandoned("abandoned"))
+    Effect.as(cut, abandoned("abandoned"))
   ])
   yield* next
 })

@@ -41,6 +41,14 @@ export const CurrentHold: Context.Reference<Hold | undefined> = Context.Referenc
   { defaultValue: () => undefined }
 )
 
+/**
+ * Whether a fiber answers for a listener that drains with its own scope. It works on when the gate has closed, and its
+ * listener waits for it.
+ */
+export const IsReleased: Context.Reference<boolean> = Context.Reference<boolean>("effect-kms/IsReleased", {
+  defaultValue: () => false
+})
+
 export interface Entry {
   readonly name: string
   readonly now: number

@@ -22,8 +22,6 @@ export interface Exchange {
   earlier: Exchange | undefined
   /** What `shouldKeepAlive` was before this response was made the last. */
   keptAlive: boolean | undefined
-  /** Its body goes on for ever, and is to end when the drain begins. */
-  endless: boolean
 }
 
 const key: unique symbol = Symbol("effect-kms/Exchange")
@@ -31,9 +29,6 @@ const key: unique symbol = Symbol("effect-kms/Exchange")
 interface Keyed {
   [key]?: Exchange
 }
-
-/** The record of a response, if its server keeps one. */
-export const exchangeOf = (response: unknown): Exchange | undefined => (response as Keyed)[key]
 
 /** The HTTP/2 streams of a connection, or the newest of its HTTP/1 responses. */
 type Work = Set<Exchange> | Exchange | undefined
@@ -133,8 +128,7 @@ export class HttpListener implements Listener {
       response,
       startedAt: performance.now(),
       earlier: undefined,
-      keptAlive: undefined,
-      endless: false
+      keptAlive: undefined
     }
     response[key] = exchange
     response.on("close", responseClosed)
@@ -255,7 +249,7 @@ export class HttpListener implements Listener {
   private endWhenEndless(exchange: Exchange): void {
     const { response } = exchange
     const end = () => {
-      if (response.writableEnded || !(exchange.endless || this.options.isEndless(response))) return
+      if (response.writableEnded || !this.options.isEndless(response)) return
       // Its handler may not know, and writes on.
       response.on("error", () => {})
       response.end()

@@ -26,12 +26,14 @@ export interface ListenerReport {
   readonly address: string
   /** Requests and upgraded connections that ended by themselves after the drain began. */
   readonly drained: number
-  /** Connections destroyed because their time was over, with a request or an upgrade on them. */
+  /** Requests and upgraded connections that were destroyed because their time was over. */
   readonly cut: number
   /** Handlers that did not end after they had been interrupted. */
   readonly abandoned: number
   /** What was cut, in words, at most 20 of them. */
   readonly cutWork: ReadonlyArray<string>
+  /** Whether it was cut: by the deadline, or by its own `drainTimeout`. */
+  readonly forced: boolean
   /** From the beginning of its drain to the end, in milliseconds. */
   readonly millis: number
 }
@@ -106,9 +108,12 @@ export const waiting = (status: Status): Array<string> => [
 
 /** The last lines: how it ended. */
 export const ended = (report: Report): string => {
-  const lines = [
-    `Shutdown ${report.forced ? "cut at its deadline" : "complete"} after ${duration(report.millis)} (${describe(report.reason)})`
-  ]
+  const how = report.forced
+    ? "cut at its deadline"
+    : report.listeners.some(({ forced }) => forced)
+      ? "complete, with work cut,"
+      : "complete"
+  const lines = [`Shutdown ${how} after ${duration(report.millis)} (${describe(report.reason)})`]
   for (const listener of report.listeners) {
     lines.push(
       `  ${listener.name}: ${listener.drained} drained, ${listener.cut} cut, ${listener.abandoned} abandoned, ${duration(listener.millis)}`

@@ -10,7 +10,7 @@ import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
+import type * as Fiber from "effect/Fiber"
 import * as HttpBody from "effect/http/HttpBody"
 import type { HttpMiddleware } from "effect/http/HttpMiddleware"
 import type * as HttpServer from "effect/http/HttpServer"
@@ -19,10 +19,9 @@ import type * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
-import type { Duplex } from "node:stream"
+import { type Duplex, finished, PassThrough, type Readable } from "node:stream"
 import { type Connection, of } from "./connections.ts"
 import { CurrentHold, type Hold } from "./gate.ts"
-import { exchangeOf } from "./http.ts"
 
 type App = Effect.Effect<HttpServerResponse.HttpServerResponse, unknown, HttpServerRequest | Scope.Scope>
 type OnRequest = (request: IncomingMessage, response: ServerResponse) => void
@@ -126,6 +125,8 @@ export interface Options {
 export class Serve {
   handlers = 0
   readonly upgrades = new Map<Connection, Upgrade>()
+  /** Bodies that end with the drain, and where they come from. */
+  private readonly carriers = new Map<PassThrough, Readable>()
   private readonly ending = Deferred.makeUnsafe<void>()
   private readonly empty = Deferred.makeUnsafe<void>()
   private readonly scopes = [Scope.makeUnsafe("parallel"), Scope.makeUnsafe("parallel")] as const
@@ -188,19 +189,33 @@ export class Serve {
   private readonly ended =
     (isEndless: NonNullable<Options["isEndless"]>) => (response: HttpServerResponse.HttpServerResponse) => {
       const { body } = response
-      if ((body._tag !== "Stream" && body._tag !== "Raw") || !isEndless(response)) return response
-      if (body._tag === "Stream") {
+      if (body._tag === "Stream" && isEndless(response)) {
         const stream = Stream.interruptWhen(body.stream, Deferred.await(this.ending))
-        // The same response but for its body: `setBody` would write the headers anew.
-        return Object.assign(Object.create(Object.getPrototypeOf(response)), response, {
-          body: HttpBody.stream(stream, body.contentType, body.contentLength)
-        })
+        return withBody(response, HttpBody.stream(stream, body.contentType, body.contentLength))
       }
-      const request = Fiber.getCurrent()!.context.mapUnsafe.get(HttpServerRequest.key) as HttpServerRequest
-      const exchange = exchangeOf(NodeHttpServerRequest.toServerResponse(request))
-      if (exchange !== undefined) exchange.endless = true
+      if (body._tag === "Raw" && isReadable(body.body) && isEndless(response)) {
+        const { contentLength, contentType } = body
+        return withBody(response, HttpBody.raw(this.carry(body.body), { contentLength, contentType }))
+      }
       return response
     }
+
+  /**
+   * Carries what `source` brings, to a proper end when there is one to come. To end the response over the head of its
+   * source would look the same to the client, but to Effect as a failure, with a report that takes it long to make.
+   */
+  private carry(source: Readable): Readable {
+    const carrier = new PassThrough()
+    finished(source, { writable: false }, (error) => error && carrier.destroy(error))
+    carrier.on("close", () => {
+      this.carriers.delete(carrier)
+      source.destroy()
+    })
+    this.carriers.set(carrier, source)
+    if (Deferred.isDoneUnsafe(this.ending)) carrier.end()
+    else source.pipe(carrier)
+    return carrier
+  }
 
   /** `HttpServer.serve` runs its app uninterruptible; what is upgraded has no other way to hear of the end. */
   private upgraded(app: App): App {
@@ -226,6 +241,10 @@ export class Serve {
   end(): void {
     if (!Deferred.doneUnsafe(this.ending, Exit.void)) return
     for (const upgrade of Array.from(this.upgrades.values())) upgrade.end()
+    for (const [carrier, source] of this.carriers) {
+      source.unpipe(carrier)
+      carrier.end()
+    }
     if (this.handlers === 0) Deferred.doneUnsafe(this.empty, Exit.void)
   }
 
@@ -239,6 +258,16 @@ export class Serve {
     return Effect.forEach(this.scopes, (scope) => Scope.close(scope, exit), { concurrency: 2, discard: true })
   }
 }
+
+/** The same response but for its body: `setBody` would write the headers anew. */
+const withBody = (response: HttpServerResponse.HttpServerResponse, body: HttpBody.HttpBody) =>
+  Object.assign(Object.create(Object.getPrototypeOf(response)), response, {
+    body
+  }) as HttpServerResponse.HttpServerResponse
+
+/** Whether `NodeHttpServer` pipes a raw body. */
+const isReadable = (body: unknown): body is Readable =>
+  typeof body === "object" && body !== null && "pipe" in body && typeof body.pipe === "function"
 
 /** Runs `NodeHttpServer.make` over a stand-in for `server`, in `scope`. */
 export const makeEffectServer = (

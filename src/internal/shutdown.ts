@@ -5,10 +5,12 @@ import type * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Result from "effect/Result"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { Gate } from "./gate.ts"
 import { busyUnsafe, type Drainable, type RunningFinalizer, type Service } from "./kms.ts"
 import { type Event, type Phase, reached, Reason, step } from "./phase.ts"
+import type { OptionError } from "./options.ts"
 import type { Process } from "./process.ts"
 import type { FinalizerReport, Report, SectionStatus, Status } from "./report.ts"
 
@@ -16,7 +18,7 @@ import type { FinalizerReport, Report, SectionStatus, Status } from "./report.ts
 export interface Settings {
   readonly timeout: number
   readonly forceTimeout: number
-  readonly lameDuck: (reason: Reason) => number
+  readonly lameDuck: (reason: Reason) => Result.Result<number, OptionError>
   readonly signals: ReadonlyArray<NodeJS.Signals>
   readonly hardShutdown: boolean
   readonly uncaught: boolean
@@ -45,6 +47,8 @@ export class Shutdown implements Service {
   reason: Reason | undefined
   /** The program ended before anything else gave a reason to. */
   endedByItself = false
+  /** An uncaught error came, as the reason or after it. */
+  broken = false
   /** What had not ended when the process was given up. */
   hung: ReadonlyArray<string> = []
 
@@ -97,11 +101,12 @@ export class Shutdown implements Service {
     return this.reason?._tag === "Uncaught" ? Math.min(timeout, uncaughtTimeout) : timeout
   }
 
-  get lameDuck(): number {
+  /** Milliseconds. A program that is broken, or has ended, has nothing left to serve with. */
+  get lameDuck(): Result.Result<number, OptionError> {
     const { reason } = this
-    if (reason === undefined || reason._tag === "Uncaught" || reason._tag === "Failed" || this.endedByItself) return 0
-    const lameDuck = this.settings.lameDuck(reason)
-    return lameDuck < this.timeout ? lameDuck : this.timeout / 2
+    return reason === undefined || reason._tag === "Uncaught" || reason._tag === "Failed" || this.endedByItself
+      ? Result.succeed(0)
+      : this.settings.lameDuck(reason)
   }
 
   get deadline(): number {

@@ -41,13 +41,17 @@ export const listen = Effect.fnUntraced(function* (
 ): Effect.fn.Return<void, never, Scope.Scope> {
   const clock = yield* Clock.Clock
   let seen = false
+  let first = Number.NEGATIVE_INFINITY
   const heard = new Map<NodeJS.Signals, number>()
   const receive = (signal: NodeJS.Signals) => {
     const now = clock.currentTimeMillisUnsafe()
+    // systemd can be set to send a hangup right after the signal that stops a service (SendSIGHUP=).
+    if (signal === "SIGHUP" && now - first < echo) return
     if (now - (heard.get(signal) ?? Number.NEGATIVE_INFINITY) < echo) return
     heard.set(signal, now)
     if (seen) return on.again(signal)
     seen = true
+    first = now
     on.first(signal)
   }
   yield* Effect.acquireRelease(

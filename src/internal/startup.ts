@@ -1,20 +1,19 @@
 /**
- * Hears of a start-up that fails. A layer that fails closes what it had acquired before the failure is known outside,
- * and a finalizer that hangs there would keep the failure to itself for ever.
+ * Hears of a start-up that hangs in its own failure. A layer that fails closes what it had acquired before the failure is
+ * known outside, and a finalizer that hangs there would keep the failure to itself for ever.
  */
 import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
 import * as Layer from "effect/Layer"
-import type * as Scope from "effect/Scope"
+import * as Scope from "effect/Scope"
 import { Kms, type Service } from "./kms.ts"
 import { Reason } from "./phase.ts"
 
 /**
- * Builds `layer` in `scope`. If a part of it fails, and nothing more is built for as long as a shutdown may take, the
- * failure is reason enough for one, and its time has begun with the failure. A failure that a layer recovers from is
- * followed by the building of something else.
+ * Builds `layer` in `scope`. If a part of it fails and has not closed what it had acquired after as long as a shutdown
+ * may take, the failure is reason enough for one, and its time has begun with the failure.
  */
 export const build = Effect.fnUntraced(function* <A, E, R>(
   layer: Layer.Layer<A, E, R>,
@@ -22,18 +21,11 @@ export const build = Effect.fnUntraced(function* <A, E, R>(
 ): Effect.fn.Return<void, E, R> {
   const kms = yield* Kms
   const services = yield* Effect.context<never>()
-  let unwinding: Fiber.Fiber<void> | undefined
-  const goesOn = () => {
-    unwinding?.interruptUnsafe()
-    unwinding = undefined
-  }
-  const failed = (cause: Cause.Cause<unknown>) => {
-    unwinding ??= Effect.runForkWith(services)(giveUp(kms, cause))
-  }
-  yield* Layer.buildWithMemoMap(layer, watched(goesOn, failed), scope).pipe(Effect.onExit(() => Effect.sync(goesOn)))
+  const giveUp = (cause: Cause.Cause<unknown>) => Effect.runForkWith(services)(giveUpAfter(kms, cause))
+  yield* Layer.buildWithMemoMap(layer, watched(giveUp), scope)
 })
 
-const giveUp = (kms: Service, cause: Cause.Cause<unknown>): Effect.Effect<void> => {
+const giveUpAfter = (kms: Service, cause: Cause.Cause<unknown>): Effect.Effect<void> => {
   const since = kms.now()
   return Effect.andThen(
     Effect.sleep(kms.timeout),
@@ -41,23 +33,25 @@ const giveUp = (kms: Service, cause: Cause.Cause<unknown>): Effect.Effect<void> 
   )
 }
 
-/** A memo map that tells when a layer begins to be built, and when one has failed. */
-const watched = (onBuild: () => void, onFailure: (cause: Cause.Cause<unknown>) => void): Layer.MemoMap => {
+/** A memo map that calls `onFailure` when a layer has failed, and interrupts what that gives once the layer has closed. */
+const watched = (onFailure: (cause: Cause.Cause<unknown>) => Fiber.Fiber<void>): Layer.MemoMap => {
   const memoMap = Layer.makeMemoMapUnsafe()
   const self: Layer.MemoMap = Object.assign(Object.create(memoMap) as Layer.MemoMap, {
     getOrElseMemoize: <RIn, E, ROut>(
       ...[layer, scope, build]: Parameters<typeof memoMap.getOrElseMemoize<RIn, E, ROut>>
-    ) =>
-      memoMap.getOrElseMemoize(layer, scope, (_, scope) =>
-        Effect.suspend(() => {
-          onBuild()
-          return Effect.onExit(build(self, scope), (exit) =>
-            Effect.sync(() => {
-              if (Exit.isFailure(exit)) onFailure(exit.cause)
-            })
-          )
+    ) => {
+      let closing: Fiber.Fiber<void> | undefined
+      const failed = (exit: Exit.Exit<unknown, unknown>) =>
+        Effect.sync(() => {
+          if (Exit.isFailure(exit)) closing = onFailure(exit.cause)
         })
+      const closed = Effect.sync(() => closing?.interruptUnsafe())
+      // Added before anything that the layer acquires, so it runs after all of that has been released.
+      return Effect.andThen(
+        Scope.addFinalizer(scope, closed),
+        memoMap.getOrElseMemoize(layer, scope, (_, scope) => Effect.onExit(build(self, scope), failed))
       )
+    }
   })
   return self
 }

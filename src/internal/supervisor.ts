@@ -11,6 +11,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
+import * as Result from "effect/Result"
 import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
@@ -109,6 +110,7 @@ const listen = Effect.fnUntraced(function* (shutdown: Shutdown): Effect.fn.Retur
     Effect.sync(() =>
       host.onUncaught((error) => {
         Effect.runForkWith(services)(Effect.logError("Uncaught error", Cause.die(error)))
+        shutdown.broken = true
         shutdown.begin(Reason.Uncaught({ error }))
       })
     ),
@@ -123,8 +125,12 @@ const end = Effect.fnUntraced(function* (
   release: Program<unknown, unknown, unknown>["release"],
   silent: boolean
 ) {
-  const { deadline, lameDuck, timeout } = shutdown
+  const { deadline, timeout } = shutdown
   const reason = shutdown.reason!
+  // A function is known to be wrong only now: then there is no lame duck.
+  const asked = shutdown.lameDuck
+  if (Result.isFailure(asked)) yield* Effect.logWarning(asked.failure.message)
+  const lameDuck = Result.getOrElse(asked, () => 0)
   yield* shutdown.move(Event.Begin({ reason, deadline, lameDuck: lameDuck > 0 }))
   if (!silent) yield* Effect.logInfo(began(reason, shutdown.status(), { timeout, lameDuck }))
   const reminding = yield* Effect.forkDetach(remind(shutdown))
@@ -184,6 +190,9 @@ const reminder = "3 seconds"
 const remind = (shutdown: Shutdown) =>
   Effect.suspend(() => {
     const open = waiting(shutdown.status())
+    if (shutdown.phase._tag === "LameDuck") {
+      return Effect.logInfo(`Lame duck. Open: ${open.length === 0 ? "nothing" : open.join("; ")}`)
+    }
     return Effect.logInfo(`Still waiting for ${open.length === 0 ? "a finalizer without a name" : open.join("; ")}`)
   }).pipe(Effect.delay(reminder), Effect.forever)
 
@@ -223,7 +232,7 @@ const conclude = Effect.fnUntraced(function* (
   const code =
     reason._tag === "Failed"
       ? Runtime.getErrorExitCode(Cause.squash(reason.cause))
-      : report.forced || failed || reason._tag === "Uncaught"
+      : report.forced || failed || shutdown.broken || report.listeners.some(({ forced }) => forced)
         ? 1
         : 0
   return { code, flushTimeout: left(), host: shutdown.host }
