@@ -132,8 +132,8 @@ const mutants: ReadonlyArray<Mutant> = [
     invariant: 8,
     title: "a keep-alive handle is left behind",
     file: "internal/drain.ts",
-    from: "this.endedAt = this.clock.currentTimeMillisUnsafe()",
-    to: "this.endedAt = this.clock.currentTimeMillisUnsafe(); globalThis.setInterval(() => {}, 1000)"
+    from: "this.endedAt = this.now()",
+    to: "this.endedAt = this.now(); globalThis.setInterval(() => {}, 1000)"
   },
   {
     invariant: 9,

@@ -138,7 +138,7 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<HttpServer.HttpServer["Service"], ServeError, Scope.Scope> {
   const kms = yield* Kms
   const services = yield* Effect.context<never>()
-  const serves = new Serves()
+  const serves = new Serves(yield* Process)
   const own = yield* Scope.make()
   const opened = yield* open(evaluate as LazyArg<Server>, options, {
     onDrain: () => serves.end(),
@@ -147,7 +147,7 @@ export const make = Effect.fnUntraced(function* (
     abandoned: serves.abandoned,
     isHandled: serves.isHandled,
     isEndless: () => false,
-    attach: (server) => serves.attach(server),
+    attach: (server, isLeaving) => serves.attach(server, isLeaving),
     // Runs after every application has closed, and the drain is over.
     release: (exit) => bounded(Scope.close(own, exit), kms.grace)
   })
@@ -158,6 +158,7 @@ export const make = Effect.fnUntraced(function* (
   const serveOptions = {
     isEndless: isEndless === "wait" ? undefined : isEndless === "end" ? isEventStreamResponse : isEndless,
     check: () => drain.check(),
+    released: options.drainOn === "release",
     handled: (connection: Parameters<typeof listener.handled>[0]) => listener.handled(connection)
   }
 
@@ -219,7 +220,7 @@ interface Spec {
   readonly isHandled: HttpListener["options"]["isHandled"]
   readonly isEndless: (response: ServerResponse) => boolean
   /** Adds the listeners that answer. */
-  readonly attach: (server: Server) => void
+  readonly attach: (server: Server, isLeaving: () => boolean) => void
   /** Runs when the drain is over. */
   readonly release: (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
 }
@@ -258,7 +259,7 @@ const open = Effect.fnUntraced(function* (
   follow(server, "checkExpectation", listener.onRequest)
   follow(server, "upgrade", listener.onHijack)
   follow(server, "connect", listener.onHijack)
-  spec.attach(server)
+  spec.attach(server, listener.isLeaving)
 
   return yield* Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {

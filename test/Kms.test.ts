@@ -141,6 +141,29 @@ describe("Kms.launch", () => {
     })
   )
 
+  it.effect("a start-up that recovers from a failure goes on, however long the rest takes", () =>
+    Effect.gen(function* () {
+      const { code, fiber, host, lines, started } = yield* launched(
+        (log) =>
+          Layer.mergeAll(
+            Layer.effectDiscard(Effect.andThen(Effect.sleep("1 minute"), log("slow"))),
+            Layer.effectDiscard(Effect.fail("optional")).pipe(
+              Layer.provide(resource(log, "cache")),
+              Layer.catchCause(() => Layer.empty)
+            )
+          ),
+        { timeout: "1 second" }
+      )
+      yield* settle
+      yield* TestClock.adjust("1 minute")
+      yield* started
+      assert.isUndefined(fiber.pollUnsafe())
+      assert.deepStrictEqual(lines, ["+cache", "-cache", "slow"])
+      host.signal("SIGTERM")
+      assert.strictEqual(yield* code, 0)
+    })
+  )
+
   it.effect("a signal during start-up releases what is there", () =>
     Effect.gen(function* () {
       const { code, host, lines } = yield* launched((log) =>
@@ -483,6 +506,24 @@ describe("lame duck", () => {
     })
   )
 
+  it.effect("a function that throws, or gives what cannot be meant, leaves it out", () =>
+    Effect.gen(function* () {
+      const wrong = [
+        () => {
+          throw new Error("no")
+        },
+        () => "1 hour" as const
+      ]
+      for (const lameDuck of wrong) {
+        const { code, host, lines, started } = yield* launched((log) => resource(log, "database"), { lameDuck })
+        yield* started
+        host.signal("SIGTERM")
+        assert.strictEqual(yield* code, 0)
+        assert.deepStrictEqual(lines, ["+database", "-database"])
+      }
+    })
+  )
+
   it.effect("a second signal ends it at once", () =>
     Effect.gen(function* () {
       const { host, started } = yield* launched(() => Layer.empty, { lameDuck: "5 seconds" })
@@ -569,6 +610,22 @@ describe("signals and errors", () => {
       const { code, host, lines, started } = yield* launched((log) => resource(log, "database"))
       yield* started
       host.fail(new Error("boom"))
+      assert.strictEqual(yield* code, 1)
+      assert.deepStrictEqual(lines, ["+database", "-database"])
+    })
+  )
+
+  it.effect("an uncaught error during a shutdown is an exit with 1, and no second signal", () =>
+    Effect.gen(function* () {
+      const { code, host, lines, started } = yield* launched((log) =>
+        resource(log, "database", Effect.sleep("3 seconds"))
+      )
+      yield* started
+      host.signal("SIGTERM")
+      yield* settle
+      host.fail(new Error("boom"))
+      assert.deepStrictEqual(host.exits, [])
+      yield* TestClock.adjust("3 seconds")
       assert.strictEqual(yield* code, 1)
       assert.deepStrictEqual(lines, ["+database", "-database"])
     })
@@ -669,6 +726,32 @@ describe("finalizers with a name", () => {
     })
   )
 
+  it.effect("with a timeout that begin after the cut still have a chance", () =>
+    Effect.gen(function* () {
+      const { exit, host, lines, started } = yield* launched(
+        (log) =>
+          Layer.effectDiscard(Effect.forkScoped(Effect.never.pipe(Kms.busy("endless")))).pipe(
+            Layer.provide(
+              resource(log, "cache", Effect.sleep("100 millis")).pipe(Kms.layerNamed("cache", { timeout: "1 hour" }))
+            )
+          ),
+        { timeout: "3 seconds", forceTimeout: "2 seconds" }
+      )
+      yield* started
+      yield* settle
+      host.signal("SIGTERM")
+      yield* settle
+      yield* TestClock.adjust("3 seconds")
+      yield* TestClock.adjust("100 millis")
+      const { finalizers } = report(yield* exit)
+      assert.deepStrictEqual(
+        finalizers.map(({ name, outcome }) => [name, outcome]),
+        [["cache", "released"]]
+      )
+      assert.deepStrictEqual(lines, ["+cache", "-cache"])
+    })
+  )
+
   it.effect("without one that hang are named", () =>
     Effect.gen(function* () {
       const { exit, host, started } = yield* launched(
@@ -722,6 +805,26 @@ describe("what it tells", () => {
       assert.match(messages[1]!, /report.*3s/)
       assert.match(messages[2]!, /report.*6s/)
       assert.match(messages[3]!, /complete.*7s.*SIGTERM/)
+    })
+  )
+
+  it.effect("that it is a lame duck, and nothing of finalizers, while it is one", () =>
+    Effect.gen(function* () {
+      const messages: Array<string> = []
+      const logger = Logger.make(({ message }) => void messages.push(String(message)))
+      const host = Host.make()
+      const fiber = yield* Kms.launch(Layer.empty, { lameDuck: "4 seconds" }).pipe(
+        host.provide,
+        Effect.provide(Logger.layer([logger])),
+        Effect.forkDetach({ startImmediately: true })
+      )
+      yield* settle
+      host.signal("SIGTERM")
+      yield* settle
+      yield* TestClock.adjust("4 seconds")
+      yield* Fiber.await(fiber)
+      assert.lengthOf(messages, 3, messages.join("\n"))
+      assert.strictEqual(messages[1], "Lame duck. Open: nothing")
     })
   )
 

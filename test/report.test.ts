@@ -32,6 +32,7 @@ const report: Report = {
       drained: 3,
       cut: 1,
       abandoned: 1,
+      forced: true,
       cutWork: ["GET /slow from 127.0.0.1 after 26s"],
       millis: 25_000
     }

@@ -41,6 +41,19 @@ describe("signals", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.effect("a hangup right after a signal belongs to it, a later one is a second signal", () =>
+    Effect.gen(function* () {
+      const host = Host.make()
+      const heard = yield* listening(host, ["SIGTERM", "SIGHUP"])
+      host.signal("SIGTERM")
+      host.signal("SIGHUP")
+      assert.deepStrictEqual(heard, ["first SIGTERM"])
+      yield* TestClock.adjust("500 millis")
+      host.signal("SIGHUP")
+      assert.deepStrictEqual(heard, ["first SIGTERM", "again SIGHUP"])
+    }).pipe(Effect.scoped)
+  )
+
   it.effect("its listeners are gone when its scope has closed", () =>
     Effect.gen(function* () {
       const host = Host.make()

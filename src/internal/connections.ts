@@ -46,6 +46,8 @@ export class Connection {
   session: Session | undefined
   /** What its listener knows of the work on it. */
   work: unknown
+  /** It was closed because its time had come. */
+  expired = false
   /** When to close it, unless something happens first. */
   due = Number.POSITIVE_INFINITY
   /** What its peer had begun has been given its time. */
@@ -78,6 +80,10 @@ export class Connection {
   secure(socket: Socket): void {
     this.socket = socket
     this.quietBytes = this.bytesRead
+    this.quietSince = now()
+    this.waited = false
+    // The drain had given the handshake its time; what comes next gets its own.
+    if (this.due !== Number.POSITIVE_INFINITY) this.schedule(this.owner.timing)
   }
 
   /** Something has come in flight. */
@@ -115,7 +121,10 @@ export class Connection {
   expire(timing: Timing): void {
     if (this.inFlight > 0 && !this.hijacked) this.due = Number.POSITIVE_INFINITY
     else if (!this.hijacked && this.isReading && !this.waited) this.schedule(timing)
-    else this.close()
+    else {
+      this.expired = true
+      this.close()
+    }
   }
 
   close(): void {

@@ -17,7 +17,7 @@ import { type Drainable, Kms, type Service } from "./kms.ts"
 import { reached } from "./phase.ts"
 import { millis, OptionError } from "./options.ts"
 import { Process } from "./process.ts"
-import type { ListenerReport, ListenerStatus } from "./report.ts"
+import { duration, type ListenerReport, type ListenerStatus } from "./report.ts"
 
 /** What a drain asks of its listener. None of these waits. */
 export interface Listener {
@@ -103,6 +103,8 @@ export class Drain implements Drainable {
     this.limit = options.drainTimeout
   }
 
+  private now = (): number => this.clock.currentTimeMillisUnsafe()
+
   accepted = (): number => this.listener.accepted()
   inFlight = (): number => this.listener.inFlight()
   isDone = (): boolean => this.endedAt !== undefined
@@ -114,7 +116,7 @@ export class Drain implements Drainable {
 
   begin = (): void => {
     if (this.isBegun()) return
-    this.begunAt = this.clock.currentTimeMillisUnsafe()
+    this.begunAt = this.now()
     this.listener.begin()
     this.check()
   }
@@ -135,30 +137,31 @@ export class Drain implements Drainable {
 
   private end(): void {
     if (this.isDone()) return
-    this.endedAt = this.clock.currentTimeMillisUnsafe()
+    this.endedAt = this.now()
     Deferred.doneUnsafe(this.ended, Exit.void)
     this.kms.check()
   }
 
-  readonly run: Effect.Effect<void> = Effect.suspend(() => {
-    const begun = this.isBegun() ? Effect.void : lastCall(this.host, [this], this.begin)
-    const awaited = Deferred.await(this.ended)
-    return begun.pipe(
-      Effect.andThen(
-        Effect.suspend(() => Effect.timeoutOption(Effect.raceFirst(awaited, Deferred.await(this.cut)), this.left()))
-      ),
-      Effect.andThen((within) => {
-        if (Option.isNone(within)) this.force()
-        return Effect.timeoutOption(awaited, this.kms.grace)
-      }),
-      // What does not end even after it was interrupted is given up, so that everything beneath it can still unwind.
-      Effect.andThen(Effect.sync(() => this.end()))
-    )
+  readonly run: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
+    if (!this.isBegun()) yield* lastCall(this.host, [this], this.begin)
+    const ended = Deferred.await(this.ended)
+    const within = yield* Effect.timeoutOption(Effect.raceFirst(ended, Deferred.await(this.cut)), this.left())
+    if (Option.isNone(within)) this.force()
+    // A shutdown tells in its report what was cut; without one, nobody else does.
+    if (!this.kms.supervised && Deferred.isDoneUnsafe(this.cut)) {
+      const { counts, name } = this.listener
+      const { cut, cutWork } = counts()
+      const work = cutWork.length === 0 ? "nothing was in flight" : cutWork.join("; ")
+      yield* Effect.logWarning(`${name} was cut after ${duration(this.now() - this.begunAt!)}. ${cut} cut: ${work}`)
+    }
+    yield* Effect.timeoutOption(ended, this.kms.grace)
+    // What does not end even after it was interrupted is given up, so that everything beneath it can still unwind.
+    this.end()
   })
 
   private left(): number {
     const limit = this.limit ?? defaultLimit(this.kms)
-    return Math.max(0, this.begunAt! + limit - this.clock.currentTimeMillisUnsafe())
+    return Math.max(0, this.begunAt! + limit - this.now())
   }
 
   status = (): ListenerStatus => {
@@ -170,14 +173,14 @@ export class Drain implements Drainable {
       state: this.isDone() ? "closed" : this.isBegun() ? "draining" : "open",
       connections: this.listener.connections(),
       inFlight: this.listener.inFlight(),
-      oldest: this.listener.oldest(this.clock.currentTimeMillisUnsafe())
+      oldest: this.listener.oldest(this.now())
     }
   }
 
   report = (): ListenerReport | undefined => {
     if (this.begunAt === undefined) return undefined
     const { address, kind, name } = this.listener
-    const until = this.endedAt ?? this.clock.currentTimeMillisUnsafe()
+    const until = this.endedAt ?? this.now()
     const forced = Deferred.isDoneUnsafe(this.cut)
     return { name, kind, address, ...this.listener.counts(), forced, millis: until - this.begunAt }
   }

@@ -6,6 +6,7 @@ import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as SubscriptionRef from "effect/SubscriptionRef"
 import { Kms } from "./kms.ts"
 import type { FinalizerReport } from "./report.ts"
 
@@ -32,7 +33,9 @@ export const named = Effect.fnUntraced(function* <R>(
   const abandoned = (outcome: "timed out" | "abandoned") =>
     Effect.andThen(Effect.logWarning(`Finalizer "${name}" ${outcome}`), finish(outcome))
   // One that begins after the cut is in a hurry, but has a chance.
-  const cut = Deferred.isDoneUnsafe(kms.forced) ? Effect.sleep(kms.grace) : Deferred.await(kms.forced)
+  const phase = SubscriptionRef.getUnsafe(kms.phases)
+  const isCut = phase._tag !== "Running" && phase.forced
+  const cut = isCut ? Effect.sleep(kms.grace) : Deferred.await(kms.forced)
   const next = yield* Effect.raceAllFirst([
     Effect.map(Fiber.await(fiber), (exit) => Effect.andThen(ended(exit), exit)),
     Effect.as(Effect.sleep(timeout), abandoned("timed out")),

@@ -96,7 +96,8 @@ export class HttpListener implements Listener {
     connection.inFlight = 0
     if (connection.hijacked) {
       this.hijacked--
-      if (this.state === "draining") this.drained++
+      if (this.state === "draining" && connection.expired) this.note(`upgraded connection from ${peer(connection)}`)
+      else if (this.state === "draining") this.drained++
     }
     if (this.isDraining && this.registry.all.size === 0) {
       // The listening socket has closed long ago: this ends the timer that looks for slow heads, and lets go of the server.
@@ -204,6 +205,9 @@ export class HttpListener implements Listener {
   private get isDraining(): boolean {
     return this.state === "draining" || this.state === "forced"
   }
+
+  /** Whether responses ask their clients to leave. */
+  readonly isLeaving = (): boolean => this.state !== "open"
 
   readonly lameDuck = (): void => {
     if (this.state !== "open") return

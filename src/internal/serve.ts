@@ -21,7 +21,7 @@ import * as Stream from "effect/Stream"
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import { type Duplex, finished, PassThrough, type Readable } from "node:stream"
 import { type Connection, of } from "./connections.ts"
-import { CurrentHold, type Hold } from "./gate.ts"
+import { CurrentHold, type Hold, IsReleased } from "./gate.ts"
 
 type App = Effect.Effect<HttpServerResponse.HttpServerResponse, unknown, HttpServerRequest | Scope.Scope>
 type OnRequest = (request: IncomingMessage, response: ServerResponse) => void
@@ -115,6 +115,8 @@ class Upgrade implements Hold {
 export interface Options {
   /** Whether a response goes on for ever, and is to end with the drain; `undefined` where none is. */
   readonly isEndless: ((response: HttpServerResponse.HttpServerResponse) => boolean) | undefined
+  /** Whether it is on a listener that drains with its own scope. */
+  readonly released: boolean
   /** A handler has ended. */
   readonly check: () => void
   /** The handler of an upgraded connection has ended, after it was told to. */
@@ -160,9 +162,10 @@ export class Serve {
       app: App,
       middleware: HttpMiddleware | undefined
     ) => Effect.Effect<void, never, Scope.Scope>
-    yield* Scope.provide(serve(this.counted(app), middleware), this.scopes[0])
+    const marked = this.options.released ? Effect.provideService(app, IsReleased, true) : app
+    yield* Scope.provide(serve(this.counted(marked), middleware), this.scopes[0])
     this.requestHandlers = standIn.take()
-    yield* Scope.provide(serve(this.upgraded(app), middleware), this.scopes[1])
+    yield* Scope.provide(serve(this.upgraded(marked), middleware), this.scopes[1])
     this.upgradeHandlers = standIn.take()
   })
 
