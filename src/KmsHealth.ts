@@ -71,7 +71,7 @@ export const layer = (options: Options = {}): Layer.Layer<never, never, HttpRout
  *
  * **Details**
  *
- * Its router is its own: with Effect 4.1 an `HttpRouter.serve` that is provided to another one shares its routes with it,
+ * Requests are not logged: probes come every few seconds. Its router is its own: with Effect 4.1 an `HttpRouter.serve` that is provided to another one shares its routes with it,
  * in both directions, and the probes would be served on the application's port and the application on that of the probes.
  *
  * **Example** (Probes that outlive the application's listener)
@@ -99,4 +99,4 @@ export const layer = (options: Options = {}): Layer.Layer<never, never, HttpRout
  * @since 0.1.0
  */
 export const serve = (options?: Options): Layer.Layer<never, never, HttpServer> =>
-  Layer.effectDiscard(Layer.build(HttpRouter.serve(layer(options), { disableLogger: true, disableListenLog: true })))
+  Layer.effectDiscard(Layer.build(HttpRouter.serve(layer(options), { disableLogger: true })))

@@ -29,7 +29,7 @@ const Phases = Layer.effectDiscard(
 )
 
 // Beneath the application and with a drain of its own, so that it answers as long as the application has anything to do.
-const Health = HttpRouter.serve(KmsHealth.layer()).pipe(
+const Health = KmsHealth.serve().pipe(
   Layer.provide(
     KmsHttp.layerConfig(createServer, {
       port: Config.withDefault(Config.Int("HEALTH_PORT"), 3106),
