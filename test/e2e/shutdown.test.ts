@@ -6,10 +6,12 @@ import type { IncomingHttpHeaders } from "node:http"
 import { beside, type Program, start } from "../support/program.ts"
 
 const app = beside(import.meta.url, "./fixtures/app.ts")
+const order = beside(import.meta.url, "./fixtures/order.ts")
+const http = beside(import.meta.url, "../../examples/01-http/main.ts")
 
 /** The application, up and running. */
-const started = (options: Parameters<typeof start>[1] = {}) =>
-  Effect.tap(start(app, options), (program) => program.printed(/^started$/m))
+const started = (options: Parameters<typeof start>[1] = {}, file = app) =>
+  Effect.tap(start(file, options), (program) => program.printed(/^started$/m))
 
 const address = (program: Program, name: string): Effect.Effect<string> =>
   Effect.map(program.printed(new RegExp(`${name} on (http://\\S+)`)), (match) => match[1]!)
@@ -64,6 +66,39 @@ describe("a signal", () => {
     )
   }
 
+  it.live("any other that was named starts a shutdown too", () =>
+    Effect.gen(function* () {
+      const program = yield* started({ env: { OPTIONS: JSON.stringify({ signals: ["SIGUSR2"] }) } })
+      yield* program.kill("SIGUSR2")
+      assert.strictEqual((yield* program.ended).code, 0)
+      assert.match(program.output(), /Shutdown complete after .* \(SIGUSR2\)/)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live(
+    "several listeners and resources are released in exactly the reverse order, once all of them have drained",
+    () =>
+      Effect.gen(function* () {
+        const program = yield* started({}, order)
+        const answers = yield* Effect.forkChild(
+          Effect.all([request(program, "api", "/"), request(program, "admin", "/")], { concurrency: 2 })
+        )
+        yield* Effect.all([program.printed(/begun api/), program.printed(/begun admin/)])
+        yield* program.kill("SIGTERM")
+        assert.deepStrictEqual(
+          (yield* Fiber.join(answers)).map(({ body }) => body),
+          ["api", "admin"]
+        )
+        assert.strictEqual((yield* program.ended).code, 0)
+        const told = lines(program, /^([+-]|answered)/)
+        assert.deepStrictEqual(told.slice(4, 6).sort(), ["answered admin", "answered api"])
+        assert.deepStrictEqual(
+          [...told.slice(0, 4), ...told.slice(6)],
+          ["+database", "+admin", "+queue", "+api", "-api", "-queue", "-admin", "-database"]
+        )
+      }).pipe(Effect.scoped)
+  )
+
   it.live("a second, different signal exits at once with 1", () =>
     Effect.gen(function* () {
       const program = yield* started()
@@ -103,12 +138,11 @@ describe("a wrapper that delivers one Ctrl-C twice", () => {
         yield* program.printed(/begun \/slow/)
         yield* program.kill("SIGINT", "group")
         assert.deepInclude(yield* Fiber.join(slow), { status: 200, body: "slow" })
-        // A wrapper that watches may exit with a code of its own.
-        yield* program.ended
+        const { code } = yield* program.ended
         assert.match(program.output(), /Shutdown complete/)
         assert.notMatch(program.output(), /exit at once/)
         assert.deepStrictEqual(lines(program, /^[+-]/), ["+database", "+cache", "-cache", "-database"])
-        if (name === "tsx") assert.strictEqual((yield* program.ended).code, 0)
+        assert.strictEqual(code, 0)
       }).pipe(Effect.scoped)
     )
   }
@@ -117,17 +151,26 @@ describe("a wrapper that delivers one Ctrl-C twice", () => {
 describe("nothing of the application keeps the process alive once it has stopped", () => {
   const reasons: Record<
     string,
-    { readonly begin: (program: Program) => Effect.Effect<unknown, Error>; readonly code: number }
+    {
+      readonly begin: (program: Program) => Effect.Effect<unknown, Error>
+      readonly code: number
+      readonly env?: Record<string, string>
+    }
   > = {
     "a signal": { begin: (program) => program.kill("SIGTERM"), code: 0 },
+    "an interruption by runMain alone": {
+      begin: (program) => program.kill("SIGTERM"),
+      env: { OPTIONS: JSON.stringify({ signals: [] }) },
+      code: 0
+    },
     "a shutdown from inside": { begin: (program) => request(program, "api", "/shutdown"), code: 0 },
     "an uncaught exception": { begin: (program) => request(program, "api", "/throw"), code: 1 },
     "an unhandled rejection": { begin: (program) => request(program, "api", "/reject"), code: 1 }
   }
-  for (const [name, { begin, code }] of Object.entries(reasons)) {
+  for (const [name, { begin, code, env }] of Object.entries(reasons)) {
     it.live(`${name}: exit code ${code}, in spite of a timer and a socket that were left open`, () =>
       Effect.gen(function* () {
-        const program = yield* started({ env: { LEAK: "1" } })
+        const program = yield* started({ env: { LEAK: "1", ...env } })
         yield* begin(program)
         assert.strictEqual((yield* program.ended).code, code)
         assert.deepStrictEqual(lines(program, /^-/), ["-cache", "-database"])
@@ -141,6 +184,27 @@ describe("nothing of the application keeps the process alive once it has stopped
       assert.strictEqual((yield* program.ended).code, 1)
       assert.match(program.output(), /no such table/)
       assert.deepStrictEqual(lines(program, /^[+-]/), ["+database", "+cache", "-cache", "-database"])
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("trouble at the start", () => {
+  it.live("an option that cannot be meant is named, and an exit with 1", () =>
+    Effect.gen(function* () {
+      const program = yield* start(app, { env: { LEAK: "1", OPTIONS: JSON.stringify({ timeout: 0 }) } })
+      assert.strictEqual((yield* program.ended).code, 1)
+      assert.match(program.output(), /Option timeout is 0: it has to be longer than zero/)
+      assert.deepStrictEqual(lines(program, /^[+-]/), [])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a port that is in use is named, and an exit with 1", () =>
+    Effect.gen(function* () {
+      const first = yield* started()
+      const port = new URL(yield* address(first, "api")).port
+      const second = yield* start(http, { env: { PORT: port } })
+      assert.strictEqual((yield* second.ended).code, 1)
+      assert.match(second.output(), new RegExp(`Cannot listen on :${port}: the address is in use`))
     }).pipe(Effect.scoped)
   )
 })
