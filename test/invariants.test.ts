@@ -209,6 +209,9 @@ describe("invariants", () => {
       yield* TestClock.withLive(Effect.timeout(peer.closed, "5 seconds"))
       assert.isUndefined(fiber.pollUnsafe())
       yield* TestClock.adjust("90 minutes")
+      yield* settle
+      // What is released after the cut has a part of forceTimeout.
+      yield* TestClock.adjust("2 seconds")
       const exit = yield* Fiber.await(fiber)
       assert.isTrue(Exit.isFailure(exit))
     }).pipe(Effect.scoped)
