@@ -17,7 +17,6 @@ import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
 import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
@@ -25,14 +24,13 @@ import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
-import type * as Drain from "./internal/drain.ts"
 import * as Finalizer from "./internal/finalizer.ts"
-import { CurrentHold, CurrentSection, IsReleased, type Section } from "./internal/gate.ts"
+import { CurrentHold, CurrentReleased, CurrentSection, type Gate, type Section } from "./internal/gate.ts"
 import * as internal from "./internal/kms.ts"
-import * as Options_ from "./internal/options.ts"
-import * as phase_ from "./internal/phase.ts"
+import { inWords, millis, OptionError } from "./internal/options.ts"
+import { type Phase, Reason } from "./internal/phase.ts"
 import { Process } from "./internal/process.ts"
-import type * as report from "./internal/report.ts"
+import type { Report, Status } from "./internal/report.ts"
 import type { Settings } from "./internal/shutdown.ts"
 import * as Signals from "./internal/signals.ts"
 import * as Startup from "./internal/startup.ts"
@@ -56,74 +54,70 @@ export const Kms: Context.Reference<internal.Service> = internal.Kms
  */
 export type Kms = internal.Service
 
-/**
- * Why the process ends: `Signal`, `Interrupted`, `Requested`, `Uncaught` or `Failed`. The first reason wins.
- *
- * @category models
- * @since 0.1.0
- */
-export type Reason = phase_.Reason
+export type {
+  /**
+   * How far the shutdown is: `Running`, `LameDuck`, `Draining`, `Unwinding` or `Stopped`. Each after `Running` knows the
+   * `reason`, the `deadline` in milliseconds since the epoch, and whether it was `forced`.
+   *
+   * @category models
+   * @since 0.1.0
+   */
+  Phase,
+  /**
+   * Why the process ends: `Signal`, `Interrupted`, `Requested`, `Uncaught` or `Failed`. The first reason wins.
+   *
+   * @category models
+   * @since 0.1.0
+   */
+  Reason
+} from "./internal/phase.ts"
 
-/**
- * How far the shutdown is: `Running`, `LameDuck`, `Draining`, `Unwinding` or `Stopped`. Each after `Running` knows the
- * `reason`, the `deadline` in milliseconds since the epoch, and whether it was `forced`.
- *
- * @category models
- * @since 0.1.0
- */
-export type Phase = phase_.Phase
+export type {
+  /**
+   * What a shutdown did. Every number in it was counted.
+   *
+   * @category models
+   * @since 0.1.0
+   */
+  Report,
+  /**
+   * What is open: listeners, busy sections and finalizers that run.
+   *
+   * @category models
+   * @since 0.1.0
+   */
+  Status
+} from "./internal/report.ts"
 
-/**
- * What is open: listeners, busy sections and finalizers that run.
- *
- * @category models
- * @since 0.1.0
- */
-export type Status = report.Status
+export type {
+  /**
+   * What every listener takes beside its own options.
+   *
+   * @category options
+   * @since 0.1.0
+   */
+  DrainOptions
+} from "./internal/drain.ts"
 
-/**
- * What a shutdown did. Every number in it was counted.
- *
- * @category models
- * @since 0.1.0
- */
-export type Report = report.Report
+export {
+  /**
+   * An option with a value that cannot be meant. Its message names the option and the value.
+   *
+   * @category errors
+   * @since 0.1.0
+   */
+  OptionError
+} from "./internal/options.ts"
 
-/**
- * What every listener takes beside its own options.
- *
- * @category options
- * @since 0.1.0
- */
-export type DrainOptions = Drain.DrainOptions
-
-/**
- * An option with a value that cannot be meant. Its message names the option and the value.
- *
- * @category errors
- * @since 0.1.0
- */
-export const OptionError = Options_.OptionError
-
-/**
- * @category errors
- * @since 0.1.0
- */
-export type OptionError = Options_.OptionError
-
-/**
- * The work was not done when the deadline came. Exit code 1; the report has been logged.
- *
- * @category errors
- * @since 0.1.0
- */
-export const ShutdownTimeout = supervisor.ShutdownTimeout
-
-/**
- * @category errors
- * @since 0.1.0
- */
-export type ShutdownTimeout = supervisor.ShutdownTimeout
+export {
+  /**
+   * The work was not done when the deadline came. Exit code 1; the report has been logged.
+   *
+   * @category errors
+   * @since 0.1.0
+   */
+  ShutdownTimeout
+} from "./internal/supervisor.ts"
 
 /**
  * The options of a shutdown.
@@ -168,16 +162,18 @@ export interface Options {
   readonly onStopped?: ((report: Report) => Effect.Effect<void>) | undefined
 }
 
+const defaultSignals: ReadonlyArray<NodeJS.Signals> = ["SIGINT", "SIGTERM", "SIGHUP"]
+
 const decode = (options: Options, host: Process): Result.Result<Settings, OptionError> =>
   Result.gen(function* () {
-    const timeout = yield* Options_.millis("timeout", options.timeout ?? "25 seconds", { zero: false, infinite: true })
-    const forceTimeout = yield* Options_.millis("forceTimeout", options.forceTimeout ?? "2 seconds", {
+    const timeout = yield* millis("timeout", options.timeout ?? "25 seconds", { zero: false, infinite: true })
+    const forceTimeout = yield* millis("forceTimeout", options.forceTimeout ?? "2 seconds", {
       zero: false,
       infinite: false
     })
     const given = options.lameDuck ?? 0
     const lameDuck = (input: Duration.Input) =>
-      Result.flatMap(Options_.millis("lameDuck", input, { zero: true, infinite: false }), (millis) =>
+      Result.flatMap(millis("lameDuck", input, { zero: true, infinite: false }), (millis) =>
         millis < timeout
           ? Result.succeed(millis)
           : Result.fail(
@@ -186,7 +182,7 @@ const decode = (options: Options, host: Process): Result.Result<Settings, Option
       )
     const fixed = typeof given === "function" ? undefined : yield* lameDuck(given)
     const signals = yield* Signals.validate(
-      options.signals ?? (host.ignoresHangup() ? ["SIGINT", "SIGTERM"] : ["SIGINT", "SIGTERM", "SIGHUP"])
+      options.signals ?? defaultSignals.filter((signal) => signal !== "SIGHUP" || !host.ignoresHangup())
     )
     return {
       timeout,
@@ -198,7 +194,7 @@ const decode = (options: Options, host: Process): Result.Result<Settings, Option
               Result.try({
                 try: () => given(reason),
                 catch: (cause) =>
-                  new OptionError({ option: "lameDuck", value: given, problem: `it threw ${String(cause)}` })
+                  new OptionError({ option: "lameDuck", value: given, problem: `it threw ${inWords(cause)}` })
               }),
               lameDuck
             ),
@@ -212,7 +208,7 @@ const decode = (options: Options, host: Process): Result.Result<Settings, Option
 const supervise = <A, E, R>(
   program: () => supervisor.Program<A, E, R>,
   options: Options = {}
-): Effect.Effect<A, E | OptionError | ShutdownTimeout, R> =>
+): Effect.Effect<A, E | OptionError | supervisor.ShutdownTimeout, R> =>
   Effect.gen(function* () {
     const settings = yield* Effect.fromResult(decode(options, yield* Process))
     return yield* supervisor.supervise(program(), settings)
@@ -225,6 +221,8 @@ const supervise = <A, E, R>(
  *
  * The scope of the layer belongs to the shutdown, so that a start-up that fails unwinds under the deadline too, with
  * every listener that was open already draining.
+ *
+ * What is provided around it, with `Effect.provide`, is released after it, and not under its deadline.
  *
  * A clean end is an interruption, as that of `Layer.launch` is; `Kms.teardown` turns it into exit code 0. Past the
  * deadline it is `ShutdownTimeout`, or an interruption that `Kms.teardown` turns into 1.
@@ -255,14 +253,17 @@ const supervise = <A, E, R>(
 export const launch: {
   (
     options?: Options
-  ): <A, E, R>(layer: Layer.Layer<A, E, R>) => Effect.Effect<never, E | OptionError | ShutdownTimeout, R>
-  <A, E, R>(layer: Layer.Layer<A, E, R>, options?: Options): Effect.Effect<never, E | OptionError | ShutdownTimeout, R>
+  ): <A, E, R>(layer: Layer.Layer<A, E, R>) => Effect.Effect<never, E | OptionError | supervisor.ShutdownTimeout, R>
+  <A, E, R>(
+    layer: Layer.Layer<A, E, R>,
+    options?: Options
+  ): Effect.Effect<never, E | OptionError | supervisor.ShutdownTimeout, R>
 } = dual(
   (args) => Layer.isLayer(args[0]),
   <A, E, R>(
     layer: Layer.Layer<A, E, R>,
     options?: Options
-  ): Effect.Effect<never, E | OptionError | ShutdownTimeout, R> =>
+  ): Effect.Effect<never, E | OptionError | supervisor.ShutdownTimeout, R> =>
     supervise(() => {
       const scope = Scope.makeUnsafe()
       return {
@@ -290,11 +291,19 @@ export const launch: {
  * @since 0.1.0
  */
 export const listen: {
-  (options?: Options): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | OptionError | ShutdownTimeout, R>
-  <A, E, R>(self: Effect.Effect<A, E, R>, options?: Options): Effect.Effect<A, E | OptionError | ShutdownTimeout, R>
+  (
+    options?: Options
+  ): <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E | OptionError | supervisor.ShutdownTimeout, R>
+  <A, E, R>(
+    self: Effect.Effect<A, E, R>,
+    options?: Options
+  ): Effect.Effect<A, E | OptionError | supervisor.ShutdownTimeout, R>
 } = dual(
   (args) => Effect.isEffect(args[0]),
-  <A, E, R>(self: Effect.Effect<A, E, R>, options?: Options): Effect.Effect<A, E | OptionError | ShutdownTimeout, R> =>
+  <A, E, R>(
+    self: Effect.Effect<A, E, R>,
+    options?: Options
+  ): Effect.Effect<A, E | OptionError | supervisor.ShutdownTimeout, R> =>
     supervise(() => ({ run: self, release: () => Effect.void }), options)
 )
 
@@ -316,7 +325,7 @@ export const initiated: Effect.Effect<Reason> = Effect.flatMap(Kms, (kms) => Def
 export const shutdown = (message?: string): Effect.Effect<void> =>
   Effect.flatMap(Kms, (kms) =>
     kms.supervised
-      ? Effect.sync(() => kms.begin(phase_.Reason.Requested({ message })))
+      ? Effect.sync(() => kms.begin(Reason.Requested({ message })))
       : Effect.die(new Error("Kms.shutdown: no shutdown supervises this program. Run it with Kms.launch or Kms.listen"))
   )
 
@@ -369,8 +378,14 @@ export interface BusyOptions {
  * **Details**
  *
  * It is a counter and a gate: it forks and masks nothing, so any other interruption passes through as usual. The
- * deadline ends it, as it ends everything. In a request on a listener with `drainOn: "release"` it has no effect: that
- * listener waits for the request itself, and works on when everything above it has been released.
+ * deadline ends it, as it ends everything. A request on a listener with `drainOn: "release"` goes on without one once
+ * no section may begin any more: its listener waits for it.
+ *
+ * **Gotchas**
+ *
+ * What is only in a queue is not in a section. A request or section that hands a job on during the drain has it admitted
+ * if the job begins within a turn of the event loop; a worker that may be busy with another one needs `busyScoped`, taken
+ * before the hand-over and released after the job. A section that began during the drain can hand nothing on.
  *
  * **Example** (A job that is finished before its database closes)
  *
@@ -390,16 +405,14 @@ export interface BusyOptions {
 export const busy =
   (name: string, options?: BusyOptions) =>
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    Effect.uninterruptibleMask((restore) =>
-      Effect.withFiber((fiber) => {
-        if (fiber.getRef(IsReleased)) return restore(self)
-        const { gate } = fiber.getRef(Kms)
-        const section = enter(fiber, name, options)
-        if (section === undefined) return restore(Effect.never)
-        return Effect.onExit(restore(Effect.provideService(self, CurrentSection, section)), () =>
+    entered(
+      name,
+      options,
+      (section, gate, restore) =>
+        Effect.onExit(restore(Effect.provideService(self, CurrentSection, section)), () =>
           Effect.sync(() => gate.leave(section))
-        )
-      })
+        ),
+      (restore) => restore(self)
     )
 
 /**
@@ -409,25 +422,37 @@ export const busy =
  * @since 0.1.0
  */
 export const busyScoped = (name: string, options?: BusyOptions): Effect.Effect<void, never, Scope.Scope> =>
+  entered(
+    name,
+    options,
+    (section, gate) => Effect.addFinalizer(() => Effect.sync(() => gate.leave(section))),
+    () => Effect.void
+  )
+
+/** Begins a section, or waits where none may begin; a request that nobody but its listener waits for goes `unguarded`. */
+const entered = <A, E, R>(
+  name: string,
+  options: BusyOptions | undefined,
+  inside: (section: Section, gate: Gate, restore: Restore) => Effect.Effect<A, E, R>,
+  unguarded: (restore: Restore) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E, R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.withFiber((fiber) => {
-      if (fiber.getRef(IsReleased)) return Effect.void
       const { gate } = fiber.getRef(Kms)
-      const section = enter(fiber, name, options)
-      if (section === undefined) return restore(Effect.never)
-      return Effect.addFinalizer(() => Effect.sync(() => gate.leave(section)))
+      const section = gate.enter({
+        name,
+        now: fiber.getRef(Clock.Clock).currentTimeMillisUnsafe(),
+        park: options?.onDrain === "park",
+        parent: fiber.getRef(CurrentSection),
+        hold: fiber.getRef(CurrentHold),
+        fiber
+      })
+      if (section !== undefined) return inside(section, gate, restore)
+      return fiber.getRef(CurrentReleased)?.live === true ? unguarded(restore) : restore(Effect.never)
     })
   )
 
-const enter = (fiber: Fiber.Fiber<unknown, unknown>, name: string, options?: BusyOptions): Section | undefined =>
-  fiber.getRef(Kms).gate.enter({
-    name,
-    now: fiber.getRef(Clock.Clock).currentTimeMillisUnsafe(),
-    park: options?.onDrain === "park",
-    parent: fiber.getRef(CurrentSection),
-    hold: fiber.getRef(CurrentHold),
-    fiber
-  })
+type Restore = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 /**
  * The options of a finalizer with a name.
@@ -486,14 +511,15 @@ export const layerNamed =
 const finalizerTimeout = (options: FinalizerOptions | undefined): Effect.Effect<number | undefined> =>
   options?.timeout === undefined
     ? Effect.undefined
-    : Effect.orDie(Effect.fromResult(Options_.millis("timeout", options.timeout, { zero: false, infinite: true })))
+    : Effect.orDie(Effect.fromResult(millis("timeout", options.timeout, { zero: false, infinite: true })))
 
 /** For the output of a program that no shutdown supervised, in milliseconds. */
 const flushTimeout = 2000
 
 /**
  * The end of the process, for `runMain`: exit code 0 after a graceful shutdown, 1 after a cut, an uncaught error or a
- * failure (or the code that an error asks for with `Runtime.errorExitCode`).
+ * failure (or the code that an error asks for with `Runtime.errorExitCode`). Where no shutdown supervises the program
+ * nobody knows of a cut but the log.
  *
  * **Details**
  *
@@ -510,6 +536,8 @@ export const teardown: Runtime.Teardown = (exit, onExit) => {
   const outcome = Context.getOrUndefined(annotations as Context.Context<supervisor.Outcome>, supervisor.Outcome)
   const host = outcome?.host ?? Process.defaultValue()
   const code = outcome?.code ?? exitCode(exit)
+  // The echo of a Ctrl-C may come when nobody else listens any more, and would end the process as if nothing had.
+  for (const signal of outcome?.signals ?? defaultSignals) host.onSignal(signal, () => {})
   host.flush.pipe(Effect.timeoutOption(outcome?.flushTimeout ?? flushTimeout), Effect.runFork).addObserver(() => {
     onExit(code)
     host.exit(code)

@@ -38,7 +38,8 @@ export interface Options {
  *
  * **Gotchas**
  *
- * On the application's own listener the routes go when it begins to drain. After a lame duck nothing asks them any more.
+ * On the application's own listener the routes go away with it when the drain begins, liveness too: choose `serve` where
+ * a failing liveness probe has consequences.
  *
  * @category layers
  * @since 0.1.0
@@ -99,4 +100,13 @@ export const layer = (options: Options = {}): Layer.Layer<never, never, HttpRout
  * @since 0.1.0
  */
 export const serve = (options?: Options): Layer.Layer<never, never, HttpServer> =>
-  Layer.effectDiscard(Layer.build(HttpRouter.serve(layer(options), { disableLogger: true })))
+  Layer.effectDiscard(
+    Effect.flatMap(Effect.scope, (scope) =>
+      // With a memo map of its own: one that is forked from the program's would find the program's router in that.
+      Layer.buildWithMemoMap(
+        HttpRouter.serve(layer(options), { disableLogger: true }),
+        Layer.makeMemoMapUnsafe(),
+        scope
+      )
+    )
+  )

@@ -41,10 +41,11 @@ import * as Scope from "effect/Scope"
 import { createServer, type Server, type ServerResponse } from "node:http"
 import type { Http2SecureServer, Http2Server } from "node:http2"
 import { Server as TlsServer } from "node:tls"
+import { Batch, type OnRequest } from "./internal/batch.ts"
 import * as Bind from "./internal/bind.ts"
 import type { Timing } from "./internal/connections.ts"
 import * as Drain from "./internal/drain.ts"
-import { HttpListener, isEventStream } from "./internal/http.ts"
+import { HttpListener, isEventStream, isEventStreamType, type Options as HttpOptions } from "./internal/http.ts"
 import { Kms } from "./internal/kms.ts"
 import { millis, OptionError } from "./internal/options.ts"
 import { Process } from "./internal/process.ts"
@@ -138,7 +139,7 @@ export const make = Effect.fnUntraced(function* (
 ): Effect.fn.Return<HttpServer.HttpServer["Service"], ServeError, Scope.Scope> {
   const kms = yield* Kms
   const services = yield* Effect.context<never>()
-  const serves = new Serves(yield* Process)
+  const serves = new Serves()
   const own = yield* Scope.make()
   const opened = yield* open(evaluate as LazyArg<Server>, options, {
     onDrain: () => serves.end(),
@@ -147,7 +148,7 @@ export const make = Effect.fnUntraced(function* (
     abandoned: serves.abandoned,
     isHandled: serves.isHandled,
     isEndless: () => false,
-    attach: (server, isLeaving) => serves.attach(server, isLeaving),
+    attach: (server, batch) => serves.attach(server, batch),
     // Runs after every application has closed, and the drain is over.
     release: (exit) => bounded(Scope.close(own, exit), kms.grace)
   })
@@ -208,7 +209,7 @@ const bounded = (self: Effect.Effect<void>, millis: number): Effect.Effect<void>
   )
 
 const isEventStreamResponse = (response: HttpServerResponse): boolean =>
-  (response.headers["content-type"] ?? "").startsWith("text/event-stream")
+  isEventStreamType(response.headers["content-type"] ?? "")
 
 /** What differs between a listener for Effect applications and one for somebody else's. */
 interface Spec {
@@ -217,10 +218,10 @@ interface Spec {
   readonly handlers: () => number
   /** Handlers that have not ended, those included that nobody waits for any longer. */
   readonly abandoned: () => number
-  readonly isHandled: HttpListener["options"]["isHandled"]
+  readonly isHandled: HttpOptions["isHandled"]
   readonly isEndless: (response: ServerResponse) => boolean
   /** Adds the listeners that answer. */
-  readonly attach: (server: Server, isLeaving: () => boolean) => void
+  readonly attach: (server: Server, batch: Batch) => void
   /** Runs when the drain is over. */
   readonly release: (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
 }
@@ -254,12 +255,12 @@ const open = Effect.fnUntraced(function* (
   const kind = "updateSettings" in server ? "http2" : server instanceof TlsServer ? "https" : "http"
   const listener: HttpListener = new HttpListener(server, { ...spec, kind, timing, host, check: () => drain?.check() })
   let drain: Drain.Drain | undefined
+  spec.attach(server, new Batch(host, listener.isLeaving, listener.isRefused))
   follow(server, "request", listener.onRequest)
   follow(server, "checkContinue", listener.onRequest)
   follow(server, "checkExpectation", listener.onRequest)
   follow(server, "upgrade", listener.onHijack)
   follow(server, "connect", listener.onHijack)
-  spec.attach(server, listener.isLeaving)
 
   return yield* Effect.uninterruptibleMask((restore) =>
     Effect.gen(function* () {
@@ -268,10 +269,21 @@ const open = Effect.fnUntraced(function* (
       listener.name = options.name ?? `${kind} ${listener.address}`
       yield* Effect.addFinalizer(spec.release)
       drain = yield* Drain.make(listener, drainOptions)
+      // It may have begun, and ended something, before anybody could be told.
+      drain.check()
       return { server, listener, drain, drainTimeout: drainOptions.drainTimeout }
     })
   )
 })
+
+/** Holds the requests that the server's own listeners answer. */
+const holdAll = (server: Server, batch: Batch): void => {
+  for (const event of ["request", "checkContinue"]) {
+    const listeners = server.rawListeners(event) as Array<OnRequest>
+    server.removeAllListeners(event)
+    for (const listener of listeners) server.on(event, batch.hold(listener))
+  }
+}
 
 /**
  * Calls `listener` before everyone else who listens for `event`, but only where someone does: Node treats upgrades,
@@ -348,7 +360,7 @@ export const layerNode = (
         abandoned: () => 0,
         isHandled: () => false,
         isEndless: streams === "end" ? isEventStream : streams === "wait" ? () => false : streams,
-        attach: () => {},
+        attach: holdAll,
         release: () => Effect.void
       })
     })

@@ -105,7 +105,15 @@ describe("gate", () => {
     fc.assert(
       fc.property(fc.array(event, { maxLength: 40 }), (events) => {
         const { enter, gate, state } = make()
-        const known: Array<{ section: Section; live: boolean; early: boolean }> = []
+        interface Known {
+          readonly section: Section
+          readonly early: boolean
+          readonly parent: Known | undefined
+          live: boolean
+        }
+        const known: Array<Known> = []
+        const isNested = (parent: Known | undefined): boolean =>
+          parent !== undefined && (parent.live || isNested(parent.parent))
         const at = (i: number | null) => (i === null || known.length === 0 ? undefined : known[i % known.length])
         let draining = false
         let closed = false
@@ -113,11 +121,10 @@ describe("gate", () => {
           if (event.do === "enter") {
             const parent = at(event.parent)
             const early = known.some((it) => it.live && it.early)
-            const admitted =
-              !draining || (!closed && (parent?.live === true || (!event.park && (early || state.inFlight))))
+            const admitted = !draining || (!closed && (isNested(parent) || (!event.park && (early || state.inFlight))))
             const section = enter({ park: event.park, parent: parent?.section })
             assert.strictEqual(section !== undefined, admitted)
-            if (section !== undefined) known.push({ section, live: true, early: !draining })
+            if (section !== undefined) known.push({ section, live: true, early: !draining, parent })
           } else if (event.do === "leave") {
             const it = at(event.which)
             if (it !== undefined) {

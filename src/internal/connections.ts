@@ -23,6 +23,8 @@ interface Keyed {
 
 /** Something that carries streams over a connection, and closes in its own way: an HTTP/2 session. */
 export interface Session {
+  /** Tells the peer which stream was the last. */
+  readonly goaway: () => void
   readonly close: () => void
   readonly destroy: () => void
 }
@@ -46,14 +48,19 @@ export class Connection {
   session: Session | undefined
   /** What its listener knows of the work on it. */
   work: unknown
+  /** It asked for an upgrade, and got an answer instead. */
+  answered = false
+  /** Who was at its other end when its time had come: a closed socket does not know. */
+  peer: string | undefined
   /** It was closed because its time had come. */
   expired = false
   /** When to close it, unless something happens first. */
   due = Number.POSITIVE_INFINITY
   /** What its peer had begun has been given its time. */
   private waited = false
-  /** Its session has been told to end. */
-  private told = false
+  /** The peer of its session has been told which stream is the last. */
+  told = false
+  private closable = false
 
   constructor(socket: Socket, owner: Connections) {
     this.socket = socket
@@ -120,9 +127,14 @@ export class Connection {
   /** Its time has come. */
   expire(timing: Timing): void {
     if (this.inFlight > 0 && !this.hijacked) this.due = Number.POSITIVE_INFINITY
+    // Its handler has come since, and will end it.
+    else if (this.hijacked && this.owner.isHandled(this)) this.due = Number.POSITIVE_INFINITY
+    // Its handler has given an answer, which is still on its way.
+    else if (this.answered && this.socket.writableLength > 0) this.closeAt(now() + timing.closeTimeout)
     else if (!this.hijacked && this.isReading && !this.waited) this.schedule(timing)
     else {
       this.expired = true
+      this.peer = this.carrier.remoteAddress
       this.close()
     }
   }
@@ -139,20 +151,32 @@ export class Connection {
   }
 
   /**
-   * A session ends with its last stream, and then Node waits for its peer to close its own half, for ever: from when all
-   * is written the peer has `closeTimeout` for it.
+   * Tells the peer of a session which stream was the last, and closes the session once nothing is in flight. It is not
+   * closed before: of a stream that comes to a closed session Node lets go while it is still being read, which in Node
+   * 22.19 writes to memory that is free. And not in this turn: the peer has to be told first.
+   *
+   * Then Node waits for the peer to close its own half, for ever: from when all is written it has `closeTimeout` for that.
    */
   endSession(session: Session): void {
-    session.close()
-    if (this.told) return
+    if (this.told) return this.closeSession(session)
     this.told = true
+    session.goaway()
     const { socket } = this
     const written = () => this.closeAt(now() + this.owner.timing.closeTimeout)
     if (socket.writableFinished) written()
     else socket.once("finish", written)
+    Effect.runFork(this.owner.host.turn).addObserver(() => {
+      this.closable = true
+      this.closeSession(session)
+    })
+  }
+
+  private closeSession(session: Session): void {
+    if (this.closable && this.inFlight === 0) session.close()
   }
 
   destroy(): void {
+    this.peer = this.carrier.remoteAddress
     this.session?.destroy()
     this.socket.destroy()
     this.carrier.destroy()
@@ -176,16 +200,24 @@ export class Connections {
   readonly all = new Set<Connection>()
   accepted = 0
   readonly timing: Timing
-  private readonly host: Process
+  readonly host: Process
   private readonly onClose: (connection: Connection) => void
+  /** Whether a connection that left its server has a handler, which will end it. */
+  readonly isHandled: (connection: Connection) => boolean
   private sweeping = false
   private next = Number.POSITIVE_INFINITY
   private earlier = Deferred.makeUnsafe<void>()
 
-  constructor(timing: Timing, host: Process, onClose: (connection: Connection) => void) {
+  constructor(
+    timing: Timing,
+    host: Process,
+    onClose: (connection: Connection) => void,
+    isHandled: (connection: Connection) => boolean
+  ) {
     this.timing = timing
     this.host = host
     this.onClose = onClose
+    this.isHandled = isHandled
   }
 
   /**

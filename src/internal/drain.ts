@@ -146,9 +146,10 @@ export class Drain implements Drainable {
     if (!this.isBegun()) yield* lastCall(this.host, [this], this.begin)
     const ended = Deferred.await(this.ended)
     const within = yield* Effect.timeoutOption(Effect.raceFirst(ended, Deferred.await(this.cut)), this.left())
-    if (Option.isNone(within)) this.force()
+    const cuts = Option.isNone(within) && !Deferred.isDoneUnsafe(this.cut)
+    if (cuts) this.force()
     // A shutdown tells in its report what was cut; without one, nobody else does.
-    if (!this.kms.supervised && Deferred.isDoneUnsafe(this.cut)) {
+    if (cuts && !this.kms.supervised) {
       const { counts, name } = this.listener
       const { cut, cutWork } = counts()
       const work = cutWork.length === 0 ? "nothing was in flight" : cutWork.join("; ")

@@ -1,8 +1,9 @@
 /**
  * The busy gate: counts the sections of work that a shutdown must not cut short, and says who may still begin one.
  *
- * Before the drain everyone may. During the drain a section is admitted when it is nested in a live one, or while work
- * that others may be waiting for is in flight: a request or connection, or a section begun before the drain. A section
+ * Before the drain everyone may. During the drain a section is admitted when it is nested in a live one, or while there is work
+ * that may have handed it on: a listener that has not been drained, a section begun before the drain, or one of these
+ * that ended within this turn of the event loop. A section
  * that parks is admitted only when it is nested. Once nothing is in flight the gate closes, for good: deciding "empty"
  * and closing are one step, so nothing can slip in between.
  */
@@ -14,7 +15,9 @@ export interface Section {
   readonly name: string
   readonly since: number
   /** Begun before the drain. */
-  early: boolean
+  readonly early: boolean
+  /** The section it is nested in. */
+  readonly parent: Section | undefined
   live: boolean
   /** The fiber that runs it, where one does. */
   readonly fiber: Fiber.Fiber<unknown, unknown> | undefined
@@ -42,12 +45,17 @@ export const CurrentHold: Context.Reference<Hold | undefined> = Context.Referenc
 )
 
 /**
- * Whether a fiber answers for a listener that drains with its own scope. It works on when the gate has closed, and its
- * listener waits for it.
+ * A request on a listener that drains with its own scope. It works on when the gate has closed, and its listener waits for
+ * it.
  */
-export const IsReleased: Context.Reference<boolean> = Context.Reference<boolean>("effect-kms/IsReleased", {
-  defaultValue: () => false
-})
+export interface Released {
+  live: boolean
+}
+
+export const CurrentReleased: Context.Reference<Released | undefined> = Context.Reference<Released | undefined>(
+  "effect-kms/CurrentReleased",
+  { defaultValue: () => undefined }
+)
 
 export interface Entry {
   readonly name: string
@@ -64,13 +72,13 @@ export class Gate {
   private draining = false
   private closed = false
   private readonly inFlight: () => boolean
-  private readonly onLeave: () => void
+  private readonly onLeave: (early: boolean) => void
 
   /**
-   * `inFlight` tells whether a listener has work that may need a new section; `onLeave` is called after a section has
-   * ended during the drain.
+   * `inFlight` tells whether there may be work elsewhere that needs a new section; `onLeave` is called after a section
+   * has ended, with whether it had begun before the drain.
    */
-  constructor(inFlight: () => boolean, onLeave: () => void) {
+  constructor(inFlight: () => boolean, onLeave: (early: boolean) => void) {
     this.inFlight = inFlight
     this.onLeave = onLeave
   }
@@ -78,8 +86,8 @@ export class Gate {
   /** Begins a section, or gives `undefined` where it has to wait for the end. */
   enter(entry: Entry): Section | undefined {
     if (!this.admits(entry)) return undefined
-    const { fiber, hold, name, now: since } = entry
-    const section: Section = { name, since, early: !this.draining, live: true, fiber, hold }
+    const { fiber, hold, name, now: since, parent } = entry
+    const section: Section = { name, since, early: !this.draining, live: true, fiber, hold, parent }
     this.live.add(section)
     if (section.early) this.early++
     if (hold !== undefined) hold.busy++
@@ -89,7 +97,7 @@ export class Gate {
   private admits(entry: Entry): boolean {
     if (!this.draining) return true
     if (this.closed) return false
-    if (entry.parent?.live === true) return true
+    for (let outer = entry.parent; outer !== undefined; outer = outer.parent) if (outer.live) return true
     return !entry.park && (this.early > 0 || this.inFlight())
   }
 
@@ -100,7 +108,7 @@ export class Gate {
     if (section.early) this.early--
     const { hold } = section
     if (hold !== undefined && --hold.busy === 0) hold.onIdle()
-    if (this.draining) this.onLeave()
+    if (this.draining) this.onLeave(section.early)
   }
 
   drain(): void {

@@ -4,7 +4,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { IncomingMessage, Server as HttpServer, ServerResponse } from "node:http"
-import type { Http2ServerResponse, ServerHttp2Session } from "node:http2"
+import { constants, type Http2ServerResponse, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2"
 import { Server as NetServer } from "node:net"
 import type { Duplex } from "node:stream"
 import { type Connection, Connections, of, type Timing } from "./connections.ts"
@@ -25,9 +25,11 @@ export interface Exchange {
 }
 
 const key: unique symbol = Symbol("effect-kms/Exchange")
+const refused: unique symbol = Symbol("effect-kms/Refused")
 
 interface Keyed {
   [key]?: Exchange
+  [refused]?: boolean
 }
 
 /** The HTTP/2 streams of a connection, or the newest of its HTTP/1 responses. */
@@ -76,7 +78,7 @@ export class HttpListener implements Listener {
     this.server = server
     this.options = options
     this.kind = options.kind
-    this.registry = new Connections(options.timing, options.host, this.onClose)
+    this.registry = new Connections(options.timing, options.host, this.onClose, options.isHandled)
     this.registry.attach(server, this.onOpen)
     // The members used here exist on every kind of server.
     server.on("session" as "close", ((session: ServerHttp2Session) => this.onSession(session)) as () => void)
@@ -99,10 +101,7 @@ export class HttpListener implements Listener {
       if (this.state === "draining" && connection.expired) this.note(`upgraded connection from ${peer(connection)}`)
       else if (this.state === "draining") this.drained++
     }
-    if (this.isDraining && this.registry.all.size === 0) {
-      // The listening socket has closed long ago: this ends the timer that looks for slow heads, and lets go of the server.
-      this.server.close()
-    }
+    if (this.isDraining && this.registry.all.size === 0) this.letGoOfServer()
     this.options.check()
   }
 
@@ -123,6 +122,7 @@ export class HttpListener implements Listener {
     const stream = (response as unknown as Http2ServerResponse).stream
     const connection = of(stream === undefined ? request.socket : stream.session?.socket)
     if (connection === undefined) return
+    if (stream !== undefined && connection.told) return this.refuse(response, stream)
     const exchange: Exchange = {
       listener: this,
       connection,
@@ -144,6 +144,15 @@ export class HttpListener implements Listener {
     if (this.state !== "open") this.askToLeave(exchange)
     if (this.state === "draining") this.endWhenEndless(exchange)
   }
+
+  /** A stream above the last one that the peer was told of. It is refused in a later turn: now it is still being read. */
+  private refuse(response: Keyed, stream: ServerHttp2Stream): void {
+    response[refused] = true
+    Effect.runFork(this.options.host.turn).addObserver(() => stream.close(constants.NGHTTP2_REFUSED_STREAM))
+  }
+
+  /** Whether a request came too late to be answered. */
+  readonly isRefused = (response: ServerResponse & Keyed): boolean => response[refused] === true
 
   onResponseClosed(exchange: Exchange): void {
     const { connection } = exchange
@@ -179,6 +188,10 @@ export class HttpListener implements Listener {
       }
       return
     }
+    if (response.headersSent) return
+    // To close after an answer to half an upload would reset the connection, and the answer with it.
+    const { req } = response
+    if (!req.complete && hasBody(req)) return void req.prependOnceListener("end", () => this.askToLeave(exchange))
     if (earlier?.keptAlive !== undefined && !earlier.response.headersSent) {
       earlier.response.shouldKeepAlive = earlier.keptAlive
       earlier.keptAlive = undefined
@@ -192,7 +205,9 @@ export class HttpListener implements Listener {
   /** To be called for each `upgrade` and `connect`. */
   readonly onHijack = (request: IncomingMessage, socket: Duplex): void => {
     const connection = of(socket) ?? of(request.socket)
-    if (connection === undefined) return
+    if (connection === undefined || connection.hijacked) return
+    // A tunnel through one stream of an HTTP/2 session.
+    if (connection.session !== undefined) return this.onRequest(request, socket as unknown as ServerResponse)
     connection.hijacked = true
     this.hijacked++
     connection.due = Number.POSITIVE_INFINITY
@@ -227,7 +242,18 @@ export class HttpListener implements Listener {
       for (const exchange of exchanges(connection)) this.endWhenEndless(exchange)
       this.letGo(connection)
     }
-    if (this.registry.all.size === 0) this.server.close()
+    if (this.registry.all.size === 0) this.letGoOfServer()
+  }
+
+  /**
+   * The listening socket has closed long ago. What is left is the timer that looks for slow heads, which keeps the server
+   * in memory; only `close` ends it, and is not to tell the server's own listeners once more that it has closed.
+   */
+  private letGoOfServer(): void {
+    const server = this.server as { _emitCloseIfDrained?: () => void }
+    server._emitCloseIfDrained = () => {}
+    this.server.close()
+    delete server._emitCloseIfDrained
   }
 
   private lastResponse(connection: Connection): void {
@@ -253,10 +279,21 @@ export class HttpListener implements Listener {
   private endWhenEndless(exchange: Exchange): void {
     const { response } = exchange
     const end = () => {
-      if (response.writableEnded || !this.options.isEndless(response)) return
-      // Its handler may not know, and writes on.
-      response.on("error", () => {})
+      if (response.writableEnded || !this.isEndless(response)) return
       response.end()
+      // Its handler may not know, and writes on. That would be an error, and over HTTP/2 reset the stream.
+      const ignore = (args: ReadonlyArray<unknown>) => {
+        const callback = args.at(-1)
+        if (typeof callback === "function") queueMicrotask(() => callback())
+      }
+      response.write = (...args: ReadonlyArray<unknown>) => {
+        ignore(args)
+        return true
+      }
+      response.end = (...args: ReadonlyArray<unknown>) => {
+        ignore(args)
+        return response
+      }
     }
     if (response.headersSent) return end()
     const writeHead = response.writeHead
@@ -266,6 +303,15 @@ export class HttpListener implements Listener {
       queueMicrotask(end)
       return result
     } as typeof writeHead
+  }
+
+  /** The predicate is the user's: one that throws has said nothing. */
+  private isEndless(response: ServerResponse): boolean {
+    try {
+      return this.options.isEndless(response)
+    } catch {
+      return false
+    }
   }
 
   readonly force = (): void => {
@@ -332,13 +378,20 @@ function* exchanges(connection: Connection): Iterable<Exchange> {
 /** Method and path: a query may hold what does not belong in a log. */
 const title = ({ req }: ServerResponse): string => `${req.method} ${(req.url ?? "").replace(/[?#].*$/s, "")}`
 
-const peer = ({ carrier }: Connection): string => carrier.remoteAddress ?? "a local socket"
+const peer = ({ carrier, peer }: Connection): string => carrier.remoteAddress ?? peer ?? "a local socket"
+
+/** Whether a request has a body (RFC 9112 section 6.3). */
+const hasBody = ({ headers }: IncomingMessage): boolean =>
+  headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0
+
+/** Whether a media type is that of an event stream. */
+export const isEventStreamType = (type: string): boolean => /^text\/event-stream\s*(;|$)/i.test(type)
 
 /** Whether the headers of a response say that it is an event stream. */
 export const isEventStream = (response: ServerResponse): boolean => {
   const type = response.getHeader("content-type")
+  if (type !== undefined) return isEventStreamType(String(type))
   // Headers given to `writeHead` alone are nowhere but in the head as it was sent. Private to Node, pinned by a test.
-  return type !== undefined
-    ? String(type).startsWith("text/event-stream")
-    : /^content-type: *text\/event-stream/im.test((response as { readonly _header?: string })._header ?? "")
+  const head = (response as { readonly _header?: string | null })._header ?? ""
+  return isEventStreamType(/^content-type: *(.*)$/im.exec(head)?.[1] ?? "")
 }

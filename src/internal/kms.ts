@@ -52,8 +52,10 @@ export interface Service {
   readonly timeout: number
   /** Milliseconds since the epoch. */
   readonly now: () => number
-  /** Starts the shutdown, if nothing has; `since` is when its time began, if not now. */
-  readonly begin: (reason: Reason, since?: number) => void
+  /** Starts the shutdown, if nothing has. */
+  readonly begin: (reason: Reason) => void
+  /** When a start-up failed that has not closed what it had acquired, in milliseconds since the epoch. */
+  failedSince: number | undefined
   /** Adds a listener. Returns the removal. */
   readonly register: (drain: Drainable) => () => void
   /** To be called whenever something has ended that the drain may have waited for. */
@@ -90,6 +92,7 @@ const unsupervised: Service = {
   timeout: 25_000,
   now: () => Clock.Clock.defaultValue().currentTimeMillisUnsafe(),
   begin: () => {},
+  failedSince: undefined,
   register: () => () => {},
   check: () => {},
   finalizing: () => () => {},

@@ -20,7 +20,16 @@ export class OptionError extends Data.TaggedError("OptionError")<{
 const show = (value: unknown): string => {
   if (Duration.isDuration(value)) return Duration.format(value)
   if (typeof value === "string") return JSON.stringify(value)
-  return Array.isArray(value) ? `[${value.map(show).join(", ")}]` : String(value)
+  return Array.isArray(value) ? `[${value.map(show).join(", ")}]` : inWords(value)
+}
+
+/** Any value as a string, also one that cannot be made one: an error is what was thrown, and that may be anything. */
+export const inWords = (value: unknown): string => {
+  try {
+    return String(value)
+  } catch {
+    return Object.prototype.toString.call(value)
+  }
 }
 
 export interface Limits {

@@ -7,6 +7,7 @@
  */
 import type * as Cause from "effect/Cause"
 import * as Data from "effect/Data"
+import { inWords } from "./options.ts"
 
 /** Why the process ends. The first reason wins. */
 export type Reason = Data.TaggedEnum<{
@@ -91,7 +92,7 @@ export const describe = (reason: Reason): string => {
     case "Requested":
       return reason.message === undefined ? "request" : `request: ${reason.message}`
     case "Uncaught":
-      return `uncaught error: ${String(reason.error)}`
+      return `uncaught error: ${inWords(reason.error)}`
     case "Failed":
       return "failure"
   }

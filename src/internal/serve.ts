@@ -19,9 +19,9 @@ import type * as HttpServerResponse from "effect/http/HttpServerResponse"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
-import { type Duplex, finished, PassThrough, type Readable } from "node:stream"
+import { type Duplex, finished, PassThrough, Readable } from "node:stream"
 import { type Connection, of } from "./connections.ts"
-import { CurrentHold, type Hold, IsReleased } from "./gate.ts"
+import { CurrentHold, CurrentReleased, type Hold, type Released } from "./gate.ts"
 
 type App = Effect.Effect<HttpServerResponse.HttpServerResponse, unknown, HttpServerRequest | Scope.Scope>
 type OnRequest = (request: IncomingMessage, response: ServerResponse) => void
@@ -86,7 +86,8 @@ interface Upgradable {
 class Upgrade implements Hold {
   busy = 0
   private told = false
-  private upgrading = false
+  /** Its handler has asked for the connection. */
+  upgrading = false
   private readonly fiber: Fiber.Fiber<unknown, unknown>
 
   constructor(fiber: Fiber.Fiber<unknown, unknown>, request: HttpServerRequest) {
@@ -162,22 +163,28 @@ export class Serve {
       app: App,
       middleware: HttpMiddleware | undefined
     ) => Effect.Effect<void, never, Scope.Scope>
-    const marked = this.options.released ? Effect.provideService(app, IsReleased, true) : app
-    yield* Scope.provide(serve(this.counted(marked), middleware), this.scopes[0])
+    const { isEndless, released } = this.options
+    const own = released ? marked(app) : app
+    // Around middleware too, where there is some: it may answer without the app, and has finalizers of its own.
+    const around = (inner: App, wrap: (app: App) => App) =>
+      middleware === undefined
+        ? serve(wrap(inner), undefined)
+        : serve(inner, (app) => wrap(middleware(app) as App) as ReturnType<HttpMiddleware>)
+    const ending = isEndless === undefined ? own : Effect.map(own, this.ended(isEndless))
+    yield* Scope.provide(around(ending, this.counted), this.scopes[0])
     this.requestHandlers = standIn.take()
-    yield* Scope.provide(serve(this.upgraded(marked), middleware), this.scopes[1])
+    // `HttpServer.serve` runs its app uninterruptible; what is upgraded has no other way to hear of the end.
+    yield* Scope.provide(around(Effect.interruptible(own), this.upgraded), this.scopes[1])
     this.upgradeHandlers = standIn.take()
   })
 
   /** Counts the fibers of requests: one observer for all of them, so that a request costs no closure. */
-  private counted(app: App): App {
-    const endless = this.options.isEndless === undefined ? app : Effect.map(app, this.ended(this.options.isEndless))
-    return Effect.withFiber((fiber) => {
+  private readonly counted = (app: App): App =>
+    Effect.withFiber((fiber) => {
       this.handlers++
       fiber.addObserver(this.onEnd)
-      return endless
+      return app
     })
-  }
 
   private readonly onEnd = (): void => {
     this.handlers--
@@ -220,9 +227,8 @@ export class Serve {
     return carrier
   }
 
-  /** `HttpServer.serve` runs its app uninterruptible; what is upgraded has no other way to hear of the end. */
-  private upgraded(app: App): App {
-    return Effect.withFiber((fiber) => {
+  private readonly upgraded = (app: App): App =>
+    Effect.withFiber((fiber) => {
       const request = fiber.context.mapUnsafe.get(HttpServerRequest.key) as HttpServerRequest
       const connection = of(NodeHttpServerRequest.toIncomingMessage(request).socket)
       const upgrade = new Upgrade(fiber, request)
@@ -231,14 +237,14 @@ export class Serve {
       fiber.addObserver(() => {
         if (connection !== undefined) {
           this.upgrades.delete(connection)
+          connection.answered = !upgrade.upgrading
           if (Deferred.isDoneUnsafe(this.ending)) this.options.handled(connection)
         }
         this.onEnd()
       })
       if (Deferred.isDoneUnsafe(this.ending)) upgrade.end()
-      return Effect.interruptible(Effect.provideService(app, CurrentHold, upgrade))
+      return Effect.provideService(app, CurrentHold, upgrade)
     })
-  }
 
   /** Ends what has no end of its own: event streams and upgraded connections. */
   end(): void {
@@ -262,15 +268,23 @@ export class Serve {
   }
 }
 
+/** Marks requests that nobody but their listener waits for, each with a record that ends with it. */
+const marked = (app: App): App =>
+  Effect.suspend(() => {
+    const request: Released = { live: true }
+    return Effect.provideService(app, CurrentReleased, request).pipe(
+      Effect.ensuring(Effect.sync(() => void (request.live = false)))
+    )
+  })
+
 /** The same response but for its body: `setBody` would write the headers anew. */
 const withBody = (response: HttpServerResponse.HttpServerResponse, body: HttpBody.HttpBody) =>
   Object.assign(Object.create(Object.getPrototypeOf(response)), response, {
     body
   }) as HttpServerResponse.HttpServerResponse
 
-/** Whether `NodeHttpServer` pipes a raw body. */
-const isReadable = (body: unknown): body is Readable =>
-  typeof body === "object" && body !== null && "pipe" in body && typeof body.pipe === "function"
+/** Whether a raw body is a stream of Node, whole enough to be carried. */
+const isReadable = (body: unknown): body is Readable => body instanceof Readable
 
 /** Runs `NodeHttpServer.make` over a stand-in for `server`, in `scope`. */
 export const makeEffectServer = (

@@ -5,8 +5,8 @@
 import * as Effect from "effect/Effect"
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import type { Duplex } from "node:stream"
+import type { Batch } from "./batch.ts"
 import type { Connection } from "./connections.ts"
-import type { Process } from "./process.ts"
 import type { Serve } from "./serve.ts"
 
 /** Passes what has waited on to an application, or turns it away where there will be none. */
@@ -22,36 +22,11 @@ export class Serves {
   /** Handlers that their application did not wait for any longer. */
   private left = 0
 
-  /** Requests that wait for the rest of what came with them. */
-  private readonly held: Array<() => void> = []
-  private readonly host: Process
-
-  constructor(host: Process) {
-    this.host = host
-  }
-
-  /** Answers for `server`. `isLeaving` tells whether its responses ask their clients to leave. */
-  attach(server: Server, isLeaving: () => boolean): void {
-    const hold =
-      (answer: (request: IncomingMessage, response: ServerResponse) => void) =>
-      (request: IncomingMessage, response: ServerResponse): void =>
-        isLeaving() ? this.hold(() => answer(request, response)) : answer(request, response)
-    server.on("request", hold(this.onRequest))
-    server.on("checkContinue", hold(this.onCheckContinue))
+  /** Answers for `server`. */
+  attach(server: Server, batch: Batch): void {
+    server.on("request", batch.hold(this.onRequest))
+    server.on("checkContinue", batch.hold(this.onCheckContinue))
     server.on("upgrade", this.onUpgrade)
-  }
-
-  /**
-   * Of several requests that come in one packet the first may be answered before the second has been parsed. While each
-   * answer may be the last of its connection, they wait for a turn, so that the last of them says so and no other.
-   */
-  private hold(answer: () => void): void {
-    this.held.push(answer)
-    if (this.held.length > 1) return
-    const release = Effect.sync(() => {
-      for (const answer of this.held.splice(0)) answer()
-    })
-    Effect.runFork(Effect.andThen(this.host.turn, release))
   }
 
   /** Whether no application is open. */

@@ -47,6 +47,8 @@ export class Shutdown implements Service {
   reason: Reason | undefined
   /** The program ended before anything else gave a reason to. */
   endedByItself = false
+  /** What failed in the shutdown itself. */
+  readonly defects: Array<unknown> = []
   /** An uncaught error came, as the reason or after it. */
   broken = false
   /** What had not ended when the process was given up. */
@@ -60,6 +62,9 @@ export class Shutdown implements Service {
   private readonly finalized: Array<FinalizerReport> = []
   private cutSections: ReadonlyArray<SectionStatus> = []
   private run: ((drain: Drainable) => void) | undefined
+  /** Something has ended that may have handed work on. */
+  private handsOver = false
+  private settling = false
 
   constructor(settings: Settings, clock: Clock.Clock, host: Process, phases: SubscriptionRef.SubscriptionRef<Phase>) {
     this.settings = settings
@@ -68,16 +73,19 @@ export class Shutdown implements Service {
     this.phases = phases
     // What unwinds after the cut may take a quarter of the time, and leaves the rest to the finalizers beneath it.
     this.grace = settings.forceTimeout / 4
-    this.gate = new Gate(() => this.withShutdown().some((drain) => drain.inFlight() > 0), this.check)
+    this.gate = new Gate(() => this.settling || this.withShutdown().some((drain) => !drain.isDone()), this.left)
     this.busyUnsafe = busyUnsafe(this.gate, clock)
   }
 
   // --- Beginning ---
 
-  begin = (reason: Reason, since = this.now()): void => {
+  /** A start-up has failed, and may hang in that: whatever ends the program, its time has begun. */
+  failedSince: number | undefined
+
+  begin = (reason: Reason): void => {
     if (this.reason !== undefined) return
     this.reason = reason
-    this.beganAt = since
+    this.beganAt = this.failedSince ?? this.now()
     Deferred.doneUnsafe(this.begun, Exit.void)
   }
 
@@ -139,7 +147,7 @@ export class Shutdown implements Service {
   }
 
   warn(): void {
-    for (const drain of this.withShutdown()) drain.lameDuck()
+    for (const drain of this.withShutdown()) this.attempt(drain.lameDuck)
   }
 
   /** Begins every drain, all in this tick; `run` then sees each of them through. */
@@ -147,17 +155,44 @@ export class Shutdown implements Service {
     if (this.run !== undefined) return
     this.run = run
     this.gate.drain()
-    for (const drain of this.withShutdown()) drain.begin()
+    for (const drain of this.withShutdown()) this.attempt(drain.begin)
     for (const drain of this.withShutdown()) run(drain)
     if (this.reason !== undefined) Deferred.doneUnsafe(this.initiated, Exit.succeed(this.reason))
     this.check()
   }
 
+  /** A listener has been drained. */
   check = (): void => {
-    if (this.run === undefined) return
-    if (this.withShutdown().every((drain) => drain.isDone()) && this.gate.closeIfEmpty()) {
-      Deferred.doneUnsafe(this.empty, Exit.void)
+    this.handsOver = true
+    this.settle()
+  }
+
+  /** A section has ended. One that began during the drain hands nothing over, or two could take turns for ever. */
+  private left = (early: boolean): void => {
+    this.handsOver ||= early
+    this.settle()
+  }
+
+  /**
+   * Looks whether nothing is left. What has just ended may have handed something on to a fiber that has not run yet, so
+   * there is a turn for that, and then another look; that one decides and closes the gate in one step.
+   */
+  private settle(): void {
+    if (this.run === undefined || this.settling || !this.isIdle) return
+    if (!this.handsOver) {
+      if (this.gate.closeIfEmpty()) Deferred.doneUnsafe(this.empty, Exit.void)
+      return
     }
+    this.handsOver = false
+    this.settling = true
+    Effect.runFork(this.host.turn).addObserver(() => {
+      this.settling = false
+      this.settle()
+    })
+  }
+
+  private get isIdle(): boolean {
+    return this.gate.live.size === 0 && this.withShutdown().every((drain) => drain.isDone())
   }
 
   /** The deadline has come: cuts every listener and every section. */
@@ -165,9 +200,18 @@ export class Shutdown implements Service {
     if (this.reason !== undefined) Deferred.doneUnsafe(this.initiated, Exit.succeed(this.reason))
     this.cutSections = this.sections()
     this.gate.close()
-    for (const drain of this.drains) drain.force()
+    for (const drain of this.drains) this.attempt(drain.force)
     for (const section of this.gate.live) section.fiber?.interruptUnsafe()
     Deferred.doneUnsafe(this.forced, Exit.void)
+  }
+
+  /** One listener that fails must not keep the others from draining. */
+  private attempt(f: () => void): void {
+    try {
+      f()
+    } catch (error) {
+      this.defects.push(error)
+    }
   }
 
   stop(): void {

@@ -25,13 +25,19 @@ export const build = Effect.fnUntraced(function* <A, E, R>(
   yield* Layer.buildWithMemoMap(layer, watched(giveUp), scope)
 })
 
-const giveUpAfter = (kms: Service, cause: Cause.Cause<unknown>): Effect.Effect<void> => {
-  const since = kms.now()
-  return Effect.andThen(
-    Effect.sleep(kms.timeout),
-    Effect.sync(() => kms.begin(Reason.Failed({ cause }), since))
-  )
-}
+const giveUpAfter = (kms: Service, cause: Cause.Cause<unknown>): Effect.Effect<void> =>
+  Effect.suspend(() => {
+    const isFirst = kms.failedSince === undefined
+    kms.failedSince ??= kms.now()
+    return Effect.sleep(kms.timeout).pipe(
+      Effect.andThen(Effect.sync(() => kms.begin(Reason.Failed({ cause })))),
+      Effect.onInterrupt(() =>
+        Effect.sync(() => {
+          if (isFirst) kms.failedSince = undefined
+        })
+      )
+    )
+  })
 
 /** A memo map that calls `onFailure` when a layer has failed, and interrupts what that gives once the layer has closed. */
 const watched = (onFailure: (cause: Cause.Cause<unknown>) => Fiber.Fiber<void>): Layer.MemoMap => {

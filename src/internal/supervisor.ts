@@ -38,6 +38,8 @@ export interface Outcome {
   /** Milliseconds that may be spent on getting the last output out. */
   readonly flushTimeout: number
   readonly host: Process
+  /** The signals that were listened for. */
+  readonly signals: ReadonlyArray<NodeJS.Signals>
 }
 
 export const Outcome: Context.Service<Outcome, Outcome> = Context.Service<Outcome>("effect-kms/Outcome")
@@ -88,7 +90,8 @@ export const supervise = <A, E, R>(
         if (own !== undefined && shutdown.endedByItself) return yield* own
       }
       yield* Effect.withFiber((root) => Effect.sync(() => root.interruptUnsafe(root.id, annotations)))
-      return yield* restore(Effect.never)
+      // Where the root itself cannot be interrupted, it ends all the same.
+      return yield* Effect.failCause(Cause.annotate(Cause.interrupt(), annotations))
     })
   )
 
@@ -109,7 +112,7 @@ const listen = Effect.fnUntraced(function* (shutdown: Shutdown): Effect.fn.Retur
   yield* Effect.acquireRelease(
     Effect.sync(() =>
       host.onUncaught((error) => {
-        Effect.runForkWith(services)(Effect.logError("Uncaught error", Cause.die(error)))
+        Effect.runForkWith(services)(tell(Effect.logError("Uncaught error", Cause.die(error))))
         shutdown.broken = true
         shutdown.begin(Reason.Uncaught({ error }))
       })
@@ -129,10 +132,11 @@ const end = Effect.fnUntraced(function* (
   const reason = shutdown.reason!
   // A function is known to be wrong only now: then there is no lame duck.
   const asked = shutdown.lameDuck
-  if (Result.isFailure(asked)) yield* Effect.logWarning(asked.failure.message)
+  if (Result.isFailure(asked)) yield* tell(Effect.logWarning(asked.failure.message))
   const lameDuck = Result.getOrElse(asked, () => 0)
   yield* shutdown.move(Event.Begin({ reason, deadline, lameDuck: lameDuck > 0 }))
-  if (!silent) yield* Effect.logInfo(began(reason, shutdown.status(), { timeout, lameDuck }))
+  if (!silent)
+    yield* tell(Effect.suspend(() => Effect.logInfo(began(reason, shutdown.status(), { timeout, lameDuck }))))
   const reminding = yield* Effect.forkDetach(remind(shutdown))
   const unwinding = yield* Effect.forkDetach(drainAndUnwind(shutdown, app, release, lameDuck), {
     startImmediately: true
@@ -141,9 +145,8 @@ const end = Effect.fnUntraced(function* (
   if (Option.isNone(within)) {
     yield* shutdown.move(Event.Force())
     const open = waiting(shutdown.status())
-    yield* Effect.logWarning(
-      `The deadline has come. Cut: ${open.length === 0 ? "nothing with a name" : open.join("; ")}`
-    )
+    const cut = open.length === 0 ? "nothing with a name" : open.join("; ")
+    yield* tell(Effect.logWarning(`The deadline has come. Cut: ${cut}`))
     shutdown.force()
     app.interruptUnsafe()
     const left = shutdown.exitBy - shutdown.grace - shutdown.now()
@@ -160,6 +163,23 @@ const drainAndUnwind = Effect.fnUntraced(function* (
   release: Program<unknown, unknown, unknown>["release"],
   lameDuck: number
 ) {
+  const drained = yield* Effect.exit(drain(shutdown, lameDuck))
+  // Whatever goes wrong in the drain, what was acquired is released.
+  if (Exit.isFailure(drained)) shutdown.force()
+  yield* shutdown.move(Event.Unwind())
+  app.interruptUnsafe()
+  const exit = yield* Effect.raceFirst(
+    Fiber.await(app),
+    // An acquisition that hangs holds its fiber; what was acquired before it is released all the same.
+    Effect.as(Effect.andThen(Deferred.await(shutdown.forced), Effect.sleep(shutdown.grace)), Exit.void)
+  )
+  const released = yield* Effect.exit(release(exit))
+  // What the program itself ended with is its caller's to know.
+  const ends = shutdown.endedByItself ? [drained, released] : [drained, exit, released]
+  return yield* Exit.asVoidAll([...ends, ...shutdown.defects.map(Exit.die)])
+})
+
+const drain = Effect.fnUntraced(function* (shutdown: Shutdown, lameDuck: number) {
   const forced = Deferred.await(shutdown.forced)
   if (lameDuck > 0) {
     shutdown.warn()
@@ -171,30 +191,24 @@ const drainAndUnwind = Effect.fnUntraced(function* (
   yield* Effect.raceFirst(lastCall(shutdown.host, shutdown.withShutdown(), begin), forced)
   begin()
   yield* Effect.raceFirst(Deferred.await(shutdown.empty), forced)
-  yield* shutdown.move(Event.Unwind())
-  app.interruptUnsafe()
-  const exit = yield* Effect.raceFirst(
-    Fiber.await(app),
-    // An acquisition that hangs holds its fiber; what was acquired before it is released all the same.
-    Effect.as(Effect.andThen(forced, Effect.sleep(shutdown.grace)), Exit.void)
-  )
-  yield* Effect.andThen(Effect.exit(release(exit)), (released) =>
-    // What the program itself ended with is its caller's to know.
-    shutdown.endedByItself ? released : Exit.asVoidAll([exit, released])
-  )
 })
+
+/** Says something, if the program's loggers let it: a shutdown does not fail because nobody can be told of it. */
+const tell = (log: Effect.Effect<void>): Effect.Effect<void> => Effect.asVoid(Effect.exit(log))
 
 /** How often a shutdown says what it still waits for. */
 const reminder = "3 seconds"
 
 const remind = (shutdown: Shutdown) =>
-  Effect.suspend(() => {
-    const open = waiting(shutdown.status())
-    if (shutdown.phase._tag === "LameDuck") {
-      return Effect.logInfo(`Lame duck. Open: ${open.length === 0 ? "nothing" : open.join("; ")}`)
-    }
-    return Effect.logInfo(`Still waiting for ${open.length === 0 ? "a finalizer without a name" : open.join("; ")}`)
-  }).pipe(Effect.delay(reminder), Effect.forever)
+  tell(
+    Effect.suspend(() => {
+      const open = waiting(shutdown.status())
+      if (open.length > 0) return Effect.logInfo(`Still waiting for ${open.join("; ")}`)
+      return shutdown.phase._tag === "Unwinding"
+        ? Effect.logInfo("Still waiting for a finalizer without a name")
+        : Effect.void
+    })
+  ).pipe(Effect.delay(reminder), Effect.forever)
 
 /** What has not ended although its time is over, in words. */
 const hanging = (shutdown: Shutdown, app: Fiber.Fiber<unknown, unknown>): ReadonlyArray<string> => {
@@ -215,15 +229,14 @@ const conclude = Effect.fnUntraced(function* (
 ) {
   shutdown.stop()
   const { report } = shutdown
-  yield* shutdown.move(Event.Unwind())
   yield* shutdown.move(Event.Stop())
   const failed = Exit.isFailure(unwound) && !Cause.hasInterruptsOnly(unwound.cause)
-  if (failed) yield* Effect.logError("The program failed as it was shut down", unwound.cause)
-  if (!silent) yield* report.forced ? Effect.logError(ended(report)) : Effect.logInfo(ended(report))
+  if (failed) yield* tell(Effect.logError("The program failed as it was shut down", unwound.cause))
+  if (!silent) yield* tell(Effect.suspend(() => (report.forced ? Effect.logError : Effect.logInfo)(ended(report))))
   // Half of what is left for the user, the other half to get the output out.
   const left = () => Math.max(0, shutdown.exitBy - shutdown.now())
   yield* Effect.suspend(() => shutdown.settings.onStopped(report)).pipe(
-    Effect.catchCause((cause) => Effect.logError("onStopped failed", cause)),
+    Effect.catchCause((cause) => tell(Effect.logError("onStopped failed", cause))),
     Effect.forkDetach({ startImmediately: true }),
     Effect.flatMap(Fiber.await),
     Effect.timeoutOption(left() / 2)
@@ -235,5 +248,5 @@ const conclude = Effect.fnUntraced(function* (
       : report.forced || failed || shutdown.broken || report.listeners.some(({ forced }) => forced)
         ? 1
         : 0
-  return { code, flushTimeout: left(), host: shutdown.host }
+  return { code, flushTimeout: left(), host: shutdown.host, signals: shutdown.settings.signals }
 })
