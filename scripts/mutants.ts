@@ -48,7 +48,7 @@ const mutants: ReadonlyArray<Mutant> = [
     invariant: 2,
     title: "a connection that has half a request is closed at once",
     file: "internal/connections.ts",
-    from: "this.closeAt(now() + timing.closeTimeout)",
+    from: "this.waited = true\n      this.closeAt(now() + timing.closeTimeout)",
     to: "this.close()"
   },
   {
@@ -62,8 +62,15 @@ const mutants: ReadonlyArray<Mutant> = [
     invariant: 3,
     title: "a busy section is not counted",
     file: "internal/shutdown.ts",
-    from: "&& this.gate.closeIfEmpty()",
-    to: ""
+    from: "return this.gate.live.size === 0 && this.with",
+    to: "this.gate.close(); return this.with"
+  },
+  {
+    invariant: 3,
+    title: "listeners are not waited for",
+    file: "internal/shutdown.ts",
+    from: "this.withShutdown().every((drain) => drain.isDone())\n  }",
+    to: "this.withShutdown().length >= 0\n  }"
   },
   {
     invariant: 4,
@@ -118,14 +125,14 @@ const mutants: ReadonlyArray<Mutant> = [
     invariant: 8,
     title: "the server's own timer is not ended when the last connection goes",
     file: "internal/http.ts",
-    from: "      this.server.close()\n    }\n    this.options.check()",
-    to: "    }\n    this.options.check()"
+    from: "if (this.isDraining && this.registry.all.size === 0) this.letGoOfServer()",
+    to: ""
   },
   {
     invariant: 8,
     title: "the server's own timer is not ended when there is no connection",
     file: "internal/http.ts",
-    from: "if (this.registry.all.size === 0) this.server.close()",
+    from: "    if (this.registry.all.size === 0) this.letGoOfServer()",
     to: ""
   },
   {

@@ -105,38 +105,44 @@ describe("invariants", () => {
 
   it.live("invariant 3: while a request, an upgraded handler or a busy section runs, nothing has been closed", () =>
     Effect.gen(function* () {
-      const stage = new Stage()
-      const finish = yield* Deferred.make<void>()
-      const job = Effect.andThen(
-        Deferred.await(finish),
-        Effect.sync(() => stage.leave("job"))
-      ).pipe(Kms.busy("job"), Effect.forkDetach({ startImmediately: true }))
-      // Beside the listener, not beneath it: no layer says that the request needs it.
-      const program = yield* Ways.launchSignal.start(
-        Layer.mergeAll(
-          HttpRouter.serve(stage.routes, { disableLogger: true, disableListenLog: true }).pipe(
-            Layer.provide(KmsHttp.layer(stage.evaluate(http), { port: 0 }))
-          ),
-          Layer.effectDiscard(job),
-          stage.resource
+      // Whichever of the two is the last.
+      for (const last of ["job", "request"]) {
+        const stage = new Stage()
+        const finish = yield* Deferred.make<void>()
+        const job = Effect.andThen(
+          Deferred.await(finish),
+          Effect.sync(() => stage.leave("job"))
+        ).pipe(Kms.busy("job"), Effect.forkDetach({ startImmediately: true }))
+        // Beside the listener, not beneath it: no layer says that the request needs it.
+        const program = yield* Ways.launchSignal.start(
+          Layer.mergeAll(
+            HttpRouter.serve(stage.routes, { disableLogger: true, disableListenLog: true }).pipe(
+              Layer.provide(KmsHttp.layer(stage.evaluate(http), { port: 0 }))
+            ),
+            Layer.effectDiscard(job),
+            stage.resource
+          )
         )
-      )
-      const peer = yield* Peers.connect(port(stage.server))
-      const socket = yield* Peers.webSocket(port(stage.server), "/ws")
-      peer.get("/slow")
-      yield* Effect.all([stage.entered("/slow"), stage.entered("/ws")])
-      yield* Ways.drain(program, () => stage.server)
-      assert.strictEqual((yield* socket.closed).code, 1001)
-      stage.release()
-      yield* peer.response
-      yield* peer.closed
-      // Time enough to unwind, for a program that did not wait for the job.
-      yield* Effect.sleep("200 millis")
-      assert.isTrue(stage.open)
-      yield* Deferred.succeed(finish, undefined)
-      yield* program.ended
-      assert.deepStrictEqual(stage.trouble, [])
-      assert.deepStrictEqual(stage.told, ["/ws"])
+        const peer = yield* Peers.connect(port(stage.server))
+        const socket = yield* Peers.webSocket(port(stage.server), "/ws")
+        peer.get("/slow")
+        yield* Effect.all([stage.entered("/slow"), stage.entered("/ws")])
+        yield* Ways.drain(program, () => stage.server)
+        assert.strictEqual((yield* socket.closed).code, 1001)
+        const endJob = Deferred.succeed(finish, undefined)
+        const endRequest = Effect.suspend(() => {
+          stage.release()
+          return Effect.andThen(peer.response, peer.closed)
+        })
+        yield* last === "job" ? endRequest : endJob
+        // Time enough to unwind, for a program that did not wait for the other.
+        yield* Effect.sleep("200 millis")
+        assert.isTrue(stage.open)
+        yield* last === "job" ? endJob : endRequest
+        yield* program.ended
+        assert.deepStrictEqual(stage.trouble, [])
+        assert.deepStrictEqual(stage.told, ["/ws"])
+      }
     }).pipe(Effect.scoped)
   )
 
