@@ -44,3 +44,31 @@ const peers = ["effect", "@effect/platform-node", "@types/node"].map(installed)
 run(project, "npm", "install", "--no-audit", "--no-fund", tarball, ...peers)
 run(project, "tsc")
 run(project, "node", "main.ts")
+
+// What a stranger exports names what the package exports, or the types are lost on whoever uses the stranger's library.
+writeFileSync(
+  join(project, "library.ts"),
+  `import { Effect, Layer } from "effect"
+import { Kms, KmsHttp } from "effect-kms"
+import { createServer } from "node:http"
+export const main = Layer.empty.pipe(Layer.provide(KmsHttp.layer(createServer, { port: 0 })), Kms.launch())
+export const status = Kms.status
+export const reason = Effect.map(Kms.phase, (phase) => phase._tag === "Running" ? undefined : phase.reason)
+`
+)
+writeFileSync(
+  join(project, "reader.ts"),
+  `import type { Effect } from "effect"
+import type { main, reason, status } from "./library.js"
+type Not<A> = [A] extends [number] ? true : never
+// @ts-expect-error: an error of the shutdown is not a number
+const error: Not<Effect.Error<typeof main>> = true
+// @ts-expect-error: nor is a status, or a reason
+const values: Not<Effect.Success<typeof status>> | Not<NonNullable<Effect.Success<typeof reason>>> = true
+export { error, values }
+`
+)
+const emitted = ["--target", "ES2022", "--module", "NodeNext", "--types", "node", "--strict", "--skipLibCheck"]
+run(project, "tsc", "library.ts", "--ignoreConfig", "--declaration", "--emitDeclarationOnly", ...emitted)
+rmSync(join(project, "library.ts"))
+run(project, "tsc", "reader.ts", "--ignoreConfig", "--noEmit", ...emitted)
