@@ -252,7 +252,7 @@ const open = Effect.fnUntraced(function* (
       Effect.fail(new OptionError({ option: "evaluate", value: Bind.bound(server, {}), problem }))
     )
   }
-  const kind = "updateSettings" in server ? "http2" : server instanceof TlsServer ? "https" : "http"
+  const kind = isHttp2(server) ? "http2" : server instanceof TlsServer ? "https" : "http"
   const listener: HttpListener = new HttpListener(server, { ...spec, kind, timing, host, check: () => drain?.check() })
   let drain: Drain.Drain | undefined
   spec.attach(server, new Batch(host, listener.isLeaving, listener.isRefused))
@@ -276,9 +276,12 @@ const open = Effect.fnUntraced(function* (
   )
 })
 
+const isHttp2 = (server: Server): boolean => "updateSettings" in server
+
 /** Holds the requests that the server's own listeners answer. */
 const holdAll = (server: Server, batch: Batch): void => {
-  for (const event of ["request", "checkContinue"]) {
+  // Over HTTP/2 a tunnel is a stream as any other; over HTTP/1 it is a socket, and nothing comes after it.
+  for (const event of isHttp2(server) ? ["request", "checkContinue", "connect"] : ["request", "checkContinue"]) {
     const listeners = server.rawListeners(event) as Array<OnRequest>
     server.removeAllListeners(event)
     for (const listener of listeners) server.on(event, batch.hold(listener))

@@ -3,8 +3,8 @@
  * one packet, streams that cross GOAWAY on the wire.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Exit, Latch, Layer, type Scope } from "effect"
-import { HttpMiddleware, HttpRouter, HttpServer, HttpServerRequest, HttpServerResponse } from "effect/http"
+import { Deferred, Effect, Exit, Fiber, Latch, Layer, type Scope } from "effect"
+import { type HttpMiddleware, HttpRouter, HttpServer, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { Kms, KmsHealth, KmsHttp } from "effect-kms"
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import type { Http2ServerRequest, Http2ServerResponse } from "node:http2"
@@ -74,6 +74,23 @@ const used = (stage: Stage, protocol: Protocol) =>
     return peer.response
   })
 
+/** Calls `f` when the stage lets the slow handlers go on. */
+const release = (stage: Stage, f: () => void): void => {
+  Effect.runFork(stage.latch.await).addObserver(f)
+}
+
+/** Asks for `path` on a connection of its own, and waits for the response in a fiber. */
+const ask = Effect.fnUntraced(function* (stage: Stage, protocol: Protocol, path: string) {
+  const { tls } = protocol
+  if (protocol === h2c || protocol === h2) {
+    const peer = yield* Peers.session(port(stage.server), { tls })
+    return yield* Effect.forkScoped(peer.request(path).response, { startImmediately: true })
+  }
+  const peer = yield* Peers.connect(port(stage.server), { tls })
+  peer.get(path)
+  return yield* Effect.forkScoped(peer.response, { startImmediately: true })
+})
+
 describe.concurrent("an upgrade that is asked for during the drain", () => {
   const listener = { quietPeriod: long, closeTimeout: 200 }
 
@@ -132,6 +149,8 @@ describe.concurrent("an upgrade that is asked for during the drain", () => {
         const handler = Effect.gen(function* () {
           const request = yield* HttpServerRequest.HttpServerRequest
           const socket = yield* request.upgrade
+          // It upgrades when it is first read from.
+          yield* socket.reader
           const { writeAll } = yield* socket.writer
           stage.enter("/busy")
           yield* stage.latch.await
@@ -161,9 +180,10 @@ describe.concurrent("an upgrade that is asked for during the drain", () => {
 describe.concurrent("an answer to a request for an upgrade", () => {
   const size = 900 * 1024
   for (const way of ways) {
-    for (const [name, pausedFor] of [
-      ["is read whole by a reader that pauses for longer than closeTimeout", 1000],
-      ["is read whole by a reader that does not pause", 0]
+    for (const [name, pausedFor, before] of [
+      ["is read whole by a reader that pauses for longer than closeTimeout", 1000, false],
+      ["given before the drain, is read whole by a reader that pauses for longer than closeTimeout", 1000, true],
+      ["is read whole by a reader that does not pause", 0, false]
     ] as const) {
       it.live(`${way.name}: ${name}`, () =>
         Effect.gen(function* () {
@@ -182,6 +202,10 @@ describe.concurrent("an answer to a request for an upgrade", () => {
           peer.get("/large", wouldLikeHttp2)
           yield* stage.entered("/large")
           peer.socket.pause()
+          if (before) {
+            stage.release()
+            yield* Effect.sleep(100)
+          }
           yield* Ways.drain(program, () => stage.server)
           stage.release()
           yield* Effect.sleep(pausedFor)
@@ -290,7 +314,7 @@ describe.concurrent("layerNode: an upload that is answered early and not read", 
   const listen = (stage: Stage) => (server: Server) =>
     void server.on("request", (_: IncomingMessage, response: ServerResponse) => {
       stage.enter("/upload")
-      Effect.runFork(stage.latch.await).addObserver(() => response.writeHead(413).end("too large"))
+      release(stage, () => response.writeHead(413).end("too large"))
     })
 
   it.live("has its answer in the lame duck", () =>
@@ -364,7 +388,8 @@ describe.concurrent("middleware that answers without the application", () => {
             assert.strictEqual((yield* peer.response).text, "cached")
             yield* stage.entered("finalizer")
             yield* Ways.drain(program, () => stage.server)
-            yield* Effect.sleep(200)
+            // Longer than what interrupts a handler waits for it.
+            yield* Effect.sleep(1500)
             assert.isTrue(stage.open)
             assert.isFalse(program.isEnded())
             yield* held.open
@@ -383,7 +408,7 @@ describe.concurrent("layerNode: tunnels through streams of HTTP/2", () => {
       stage.enter("CONNECT")
       response.writeHead(200)
       response.write("tunnel")
-      Effect.runFork(stage.latch.await).addObserver(() => response.end())
+      release(stage, () => response.end())
     }) as never)
   }
 
@@ -480,22 +505,11 @@ describe.concurrent("the user's server", () => {
             const program = yield* Ways.launchSignal.start(build(stage, protocol))
             let closes = 0
             stage.server.on("close", () => closes++)
-            const response = yield* Effect.gen(function* () {
-              if (!connected) return Effect.void
-              const at = port(stage.server)
-              const { tls } = protocol
-              if (protocol === h2c || protocol === h2) {
-                const peer = yield* Peers.session(at, { tls })
-                return peer.request("/slow").response
-              }
-              const peer = yield* Peers.connect(at, { tls })
-              peer.get("/slow")
-              return peer.response
-            })
+            const response = connected ? yield* ask(stage, protocol, "/slow") : undefined
             if (connected) yield* stage.entered("/slow")
             yield* Ways.drain(program, () => stage.server)
             stage.release()
-            yield* response
+            if (response !== undefined) yield* Fiber.join(response)
             yield* endsWell(program, stage)
             // Whoever would emit it once more does so in a turn of the event loop soon after.
             yield* Effect.sleep(50)
@@ -562,7 +576,7 @@ describe.concurrent("layerNode: a handler whose event stream the drain has ended
             const calls: Array<string> = []
             response.writeHead(200, { "Content-Type": "text/event-stream" })
             response.write("data: x\n\n", () => stage.enter("written"))
-            Effect.runFork(stage.latch.await).addObserver(() => {
+            release(stage, () => {
               response.write("data: y\n\n", () => calls.push("write"))
               response.write("data: y\n\n", "utf8", () => calls.push("write with encoding"))
               response.end(() => {
@@ -576,17 +590,12 @@ describe.concurrent("layerNode: a handler whose event stream the drain has ended
           })
         })
         const program = yield* Ways.launchSignal.start(layer)
-        const body = yield* Effect.gen(function* () {
-          if (protocol === h2c) return (yield* Peers.session(port(stage.server))).request("/").response
-          const peer = yield* Peers.connect(port(stage.server))
-          peer.get("/")
-          return peer.response
-        })
+        const body = yield* ask(stage, protocol, "/")
         yield* stage.entered("written")
         yield* Ways.drain(program, () => stage.server)
         stage.release()
         assert.deepStrictEqual(yield* Deferred.await(done), ["write", "write with encoding", "end", "end with a chunk"])
-        assert.strictEqual((yield* body).text, "data: x\n\n")
+        assert.strictEqual((yield* Fiber.join(body)).text, "data: x\n\n")
         yield* endsWell(program, stage)
       })
     )
@@ -609,6 +618,8 @@ const deafSession = (stage: Stage, { tls }: Protocol): Effect.Effect<Peers.Peer,
       ),
       ({ socket }) => Effect.sync(() => socket.destroy())
     )
+    // Each frame leaves in the turn in which it is sent.
+    peer.socket.setNoDelay(true)
     peer.send(Peers.frames.preface)
     peer.send(Peers.frames.make(0x4, 0, 0))
     // Settings, or more, have come.
@@ -737,6 +748,86 @@ describe("a stream that comes when GOAWAY is on its way", () => {
           yield* endsWell(program, stage)
         })
       )
+    }
+  }
+})
+
+describe("a stream that comes while GOAWAY waits behind an answer that its client does not read", () => {
+  /** More than the kernel holds. */
+  const large = Buffer.alloc(16 * 1024 * 1024, "x")
+
+  const builds = {
+    layer: (stage: Stage, protocol: Protocol) => {
+      const answer = (path: `/${string}`, body: Uint8Array) =>
+        HttpRouter.add(
+          "GET",
+          path,
+          Effect.sync(() => {
+            stage.enter(path)
+            return HttpServerResponse.uint8Array(body)
+          })
+        )
+      return application(
+        stage,
+        protocol,
+        { closeTimeout: long, quietPeriod: long },
+        Layer.mergeAll(answer("/large", large), answer("/late", Buffer.from("late")))
+      )
+    },
+    layerNode: (stage: Stage, protocol: Protocol) =>
+      nodeApplication(stage, protocol, { closeTimeout: long, quietPeriod: long }, (server) => {
+        server.on("request", (request: IncomingMessage, response: ServerResponse) => {
+          stage.enter(request.url!)
+          response.end(request.url === "/large" ? large : "late")
+        })
+        server.on("connect", ((_: Http2ServerRequest, response: Http2ServerResponse) => {
+          stage.enter("/late")
+          response.end("late")
+        }) as never)
+      })
+  }
+
+  /** `:method CONNECT` and `:authority x`, without Huffman coding or a dynamic table. */
+  const connect = Buffer.from([0x02, 7, ...Buffer.from("CONNECT"), 0x01, 1, ...Buffer.from("x")])
+
+  for (const [name, build] of Object.entries(builds)) {
+    for (const protocol of [h2c, h2]) {
+      for (const method of name === "layer" ? ["GET"] : ["GET", "CONNECT"]) {
+        it.live(
+          `${name}, ${protocol.name}: is refused, its handler never runs, and the session closes (${method})`,
+          () =>
+            Effect.gen(function* () {
+              const stage = new Stage()
+              const program = yield* Ways.launchSignal.start(build(stage, protocol))
+              const { socket } = yield* deafSession(stage, protocol)
+              const chunks: Array<Buffer> = []
+              socket.removeAllListeners("data").on("data", (chunk: Buffer) => chunks.push(chunk))
+              const closed = new Promise<void>((resolve) => socket.on("close", resolve))
+              let executed = false
+              yield* Effect.forkScoped(Effect.map(stage.entered("/late"), () => (executed = true)))
+              // All that flow control can allow: on each stream, and on the connection.
+              const window = Buffer.from([0x7f, 0xff, 0xff, 0xff])
+              const rest = Buffer.alloc(4)
+              rest.writeUInt32BE(0x7fffffff - 65535)
+              socket.pause()
+              socket.write(Peers.frames.make(0x4, 0, 0, Buffer.concat([Buffer.from([0, 4]), window])))
+              socket.write(Peers.frames.make(0x8, 0, 0, rest))
+              socket.write(Peers.frames.get(1, "/large"))
+              yield* stage.entered("/large")
+              yield* Effect.sleep(100)
+              yield* Ways.drain(program, () => stage.server)
+              socket.write(method === "GET" ? Peers.frames.get(3, "/late") : Peers.frames.make(0x1, 0x5, 3, connect))
+              yield* Effect.sleep(200)
+              assert.isFalse(program.isEnded())
+              socket.resume()
+              yield* Effect.promise(() => closed)
+              const seen = fates(Buffer.concat(chunks), [1, 3])
+              assert.deepStrictEqual([seen.get(1), seen.get(3), executed], ["answered", "refused", false])
+              yield* endsWell(program, stage)
+            }),
+          10_000
+        )
+      }
     }
   }
 })

@@ -98,7 +98,8 @@ export class HttpListener implements Listener {
     connection.inFlight = 0
     if (connection.hijacked) {
       this.hijacked--
-      if (this.state === "draining" && connection.expired) this.note(`upgraded connection from ${peer(connection)}`)
+      if (this.state === "draining" && connection.expired && !connection.answered)
+        this.note(`upgraded connection from ${peer(connection)}`)
       else if (this.state === "draining") this.drained++
     }
     if (this.isDraining && this.registry.all.size === 0) this.letGoOfServer()

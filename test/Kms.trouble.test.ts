@@ -1,0 +1,242 @@
+/** Trouble inside the shutdown itself: what it calls throws, what it is told cannot be told on, where it runs is masked. */
+import { assert, describe, it } from "@effect/vitest"
+import { Clock, Deferred, Effect, type Exit, Fiber, Layer, Logger, References } from "effect"
+import { TestClock } from "effect/testing"
+import { Kms, KmsHttp } from "effect-kms"
+import { createServer, type Server, type ServerResponse } from "node:http"
+import type { AddressInfo } from "node:net"
+import * as Host from "./support/host.ts"
+import * as Peers from "./support/peers.ts"
+import * as Ways from "./support/ways.ts"
+
+/** The exit code that the process would have had. */
+const code = (exit: Exit.Exit<unknown, unknown>) =>
+  Effect.callback<number>((resume) => Kms.teardown(exit, (code) => resume(Effect.succeed(code))))
+
+/** Lets every fiber that can run do so. */
+const settle = Effect.repeat(Effect.yieldNow, { times: 50 })
+
+const silent = Effect.provideService(References.MinimumLogLevel, "None")
+
+describe("a predicate for event streams that throws", () => {
+  it.live("keeps no listener from draining, loses no answer, and leaves nothing open", () =>
+    Effect.gen(function* () {
+      const lines: Array<string> = []
+      const log = (line: string) => Effect.sync(() => void lines.push(line))
+      const servers: Array<Server> = []
+      const open: Array<ServerResponse> = []
+      const asked: Array<string> = []
+      const listener = (name: string) =>
+        KmsHttp.layerNode(
+          () => {
+            const server = createServer((request, response) => {
+              if (request.url === "/stream") response.write("begun ")
+              open.push(response)
+            })
+            servers.push(server)
+            return server
+          },
+          {
+            port: 0,
+            name,
+            eventStreams: () => {
+              asked.push(name)
+              throw new Error("no such header")
+            }
+          }
+        )
+      const program = yield* Ways.launchSignal.start(
+        Layer.mergeAll(listener("one"), listener("two")).pipe(
+          Layer.provide(Layer.effectDiscard(Effect.acquireRelease(Effect.void, () => log("closed"))))
+        )
+      )
+      const peers: Array<Peers.Peer> = []
+      for (const server of servers) {
+        const { port } = server.address() as AddressInfo
+        const stream = yield* Peers.connect(port)
+        stream.get("/stream")
+        yield* stream.body(6)
+        const slow = yield* Peers.connect(port)
+        const entered = open.length
+        slow.get("/slow")
+        yield* Effect.yieldNow.pipe(
+          Effect.andThen(Effect.sleep(1)),
+          Effect.repeat({ until: () => open.length > entered })
+        )
+        peers.push(stream, slow)
+      }
+      yield* Ways.drain(program, () => servers[0]!)
+      assert.deepStrictEqual(
+        servers.map(({ listening }) => listening),
+        [false, false]
+      )
+      assert.sameMembers(Array.from(new Set(asked)), ["one", "two"])
+      assert.lengthOf(lines, 0)
+      for (const response of open) response.end("answer")
+      const answers = yield* Effect.forEach(peers, (peer) => peer.response)
+      assert.deepStrictEqual(
+        answers.map(({ text }) => text),
+        ["begun answer", "answer", "begun answer", "answer"]
+      )
+      const ended = yield* program.ended
+      assert.deepStrictEqual(lines, ["closed"])
+      assert.strictEqual(ended.code, 0)
+      assert.isFalse(ended.report!.forced)
+    }).pipe(Effect.scoped)
+  )
+})
+
+/** A program with busy work of a second, and a resource beneath it. */
+const working = Effect.fnUntraced(function* (loggers: ReadonlySet<Logger.Logger<unknown, void>>) {
+  const lines: Array<string> = []
+  const host = Host.make()
+  const begun = yield* Deferred.make<void>()
+  const work = Deferred.succeed(begun, undefined).pipe(
+    Effect.andThen(Effect.sleep("1 second")),
+    Effect.andThen(Effect.sync(() => lines.push("work"))),
+    Kms.busy("work"),
+    Effect.andThen(Effect.never)
+  )
+  const fiber = yield* Effect.acquireUseRelease(
+    Effect.void,
+    () => work,
+    () => Effect.sync(() => lines.push("released"))
+  ).pipe(
+    Kms.listen(),
+    host.provide,
+    Effect.provideService(Logger.CurrentLoggers, loggers),
+    Effect.forkDetach({ startImmediately: true })
+  )
+  yield* Deferred.await(begun)
+  return { fiber, host, lines }
+})
+
+const values: ReadonlyArray<{ readonly name: string; readonly make: () => unknown }> = [
+  { name: "an error without a prototype", make: () => Object.create(null) },
+  {
+    name: "an error that throws when it is asked what it is",
+    make: () => ({
+      toString: () => {
+        throw new Error("no words")
+      }
+    })
+  }
+]
+
+const loggers: ReadonlyArray<{ readonly name: string; readonly set: ReadonlySet<Logger.Logger<unknown, void>> }> = [
+  { name: "a logger that reads its messages", set: new Set([Logger.make(({ message }) => void String(message))]) },
+  {
+    name: "a logger that throws",
+    set: new Set([
+      Logger.make(() => {
+        throw new Error("the log is down")
+      })
+    ])
+  }
+]
+
+describe("busy work is finished, and everything released", () => {
+  for (const logger of loggers) {
+    it.effect(`after a signal, with ${logger.name}`, () =>
+      Effect.gen(function* () {
+        const { fiber, host, lines } = yield* working(logger.set)
+        host.signal("SIGTERM")
+        yield* settle
+        yield* TestClock.adjust("999 millis")
+        assert.deepStrictEqual(lines, [])
+        yield* TestClock.adjust("1 millis")
+        assert.strictEqual(yield* code(yield* Fiber.await(fiber)), 0)
+        assert.deepStrictEqual(lines, ["work", "released"])
+      })
+    )
+
+    for (const value of values) {
+      it.effect(`after ${value.name} that nobody caught, with ${logger.name}`, () =>
+        Effect.gen(function* () {
+          const { fiber, host, lines } = yield* working(logger.set)
+          assert.isTrue(host.fail(value.make()))
+          yield* settle
+          yield* TestClock.adjust("999 millis")
+          assert.deepStrictEqual(lines, [])
+          yield* TestClock.adjust("1 millis")
+          assert.strictEqual(yield* code(yield* Fiber.await(fiber)), 1)
+          assert.deepStrictEqual(lines, ["work", "released"])
+        })
+      )
+    }
+  }
+})
+
+describe("where nothing can be interrupted", () => {
+  const ways: ReadonlyArray<{
+    readonly name: string
+    readonly begin: (host: Host.Host, kms: Kms.Kms) => Effect.Effect<unknown>
+  }> = [
+    { name: "Kms.shutdown", begin: (_, kms) => Effect.provideService(Kms.shutdown(), Kms.Kms, kms) },
+    { name: "a signal", begin: (host) => Effect.sync(() => host.signal("SIGTERM")) }
+  ]
+  for (const { begin, name } of ways) {
+    it.effect(`${name} ends the program all the same, and it releases what it has`, () =>
+      Effect.gen(function* () {
+        const lines: Array<string> = []
+        const host = Host.make()
+        const started = yield* Deferred.make<Kms.Kms>()
+        const Resource = Layer.effectDiscard(
+          Effect.acquireRelease(Effect.void, () => Effect.sync(() => lines.push("released")))
+        )
+        const fiber = yield* Layer.effectDiscard(Effect.flatMap(Kms.Kms, (kms) => Deferred.succeed(started, kms))).pipe(
+          Layer.provide(Resource),
+          Kms.launch({ timeout: "2 seconds", forceTimeout: "1 second" }),
+          Effect.uninterruptible,
+          host.provide,
+          silent,
+          Effect.forkDetach({ startImmediately: true })
+        )
+        yield* begin(host, yield* Deferred.await(started))
+        yield* settle
+        // No time has passed: it ended because it was told to, not because of the deadline.
+        const exit = fiber.pollUnsafe()
+        assert.isDefined(exit)
+        assert.strictEqual(yield* code(exit!), 0)
+        assert.deepStrictEqual(lines, ["released"])
+      })
+    )
+  }
+})
+
+describe("a start-up that fails and hangs in a finalizer", () => {
+  it.effect("has the same time in all, if a signal comes just before it is over", () =>
+    Effect.gen(function* () {
+      const host = Host.make()
+      const hanging = yield* Deferred.make<void>()
+      let endedAt: number | undefined
+      const Hangs = Layer.effectDiscard(
+        Effect.acquireRelease(Effect.void, () => Effect.andThen(Deferred.succeed(hanging, undefined), Effect.never))
+      )
+      const fiber = yield* Layer.effectDiscard(Effect.fail("no such table")).pipe(
+        Layer.provide(Hangs),
+        Kms.launch({ timeout: "2 seconds", forceTimeout: "1 second" }),
+        host.provide,
+        silent,
+        Effect.onExit(() => Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.sync(() => void (endedAt = now)))),
+        Effect.forkDetach({ startImmediately: true })
+      )
+      yield* Deferred.await(hanging)
+      const failedAt = yield* Clock.currentTimeMillis
+      yield* TestClock.adjust("1800 millis")
+      host.signal("SIGTERM")
+      yield* settle
+      yield* TestClock.adjust("199 millis")
+      yield* settle
+      assert.isUndefined(fiber.pollUnsafe())
+      for (let step = 0; step < 11; step++) {
+        yield* TestClock.adjust(step === 0 ? "1 millis" : "100 millis")
+        yield* settle
+      }
+      const exit = fiber.pollUnsafe()
+      assert.isDefined(exit)
+      assert.isAtMost(endedAt! - failedAt, 3000)
+      assert.strictEqual(yield* code(exit!), 1)
+    })
+  )
+})
