@@ -385,7 +385,8 @@ export interface BusyOptions {
  *
  * What is only in a queue is not in a section. A request or section that hands a job on during the drain has it admitted
  * if the job begins within a turn of the event loop; a worker that may be busy with another one needs `busyScoped`, taken
- * before the hand-over and released after the job. A section that began during the drain can hand nothing on.
+ * before the hand-over and released after the job. A section that began when every listener had been drained already can
+ * hand nothing on.
  *
  * **Example** (A job that is finished before its database closes)
  *

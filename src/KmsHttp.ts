@@ -280,8 +280,10 @@ const isHttp2 = (server: Server): boolean => "updateSettings" in server
 
 /** Holds the requests that the server's own listeners answer. */
 const holdAll = (server: Server, batch: Batch): void => {
+  const events = ["request", "checkContinue", "checkExpectation"]
   // Over HTTP/2 a tunnel is a stream as any other; over HTTP/1 it is a socket, and nothing comes after it.
-  for (const event of isHttp2(server) ? ["request", "checkContinue", "connect"] : ["request", "checkContinue"]) {
+  if (isHttp2(server)) events.push("connect")
+  for (const event of events) {
     const listeners = server.rawListeners(event) as Array<OnRequest>
     server.removeAllListeners(event)
     for (const listener of listeners) server.on(event, batch.hold(listener))

@@ -68,6 +68,7 @@ describe("Kms.launch", () => {
       yield* started
       assert.isTrue(host.signal("SIGTERM"))
       yield* exit
+      yield* settle
       assert.strictEqual(host.listeners(), 0)
       assert.strictEqual(yield* code, 0)
       assert.deepStrictEqual(lines, ["+database", "+cache", "+server", "-server", "-cache", "-database"])
@@ -226,6 +227,7 @@ describe("Kms.launch", () => {
         assert.instanceOf(error, Kms.OptionError)
         assert.strictEqual(error.option, option)
         assert.include(error.message, value)
+        yield* settle
         assert.strictEqual(host.listeners(), 0)
       }
     })
@@ -238,6 +240,7 @@ describe("Kms.listen", () => {
       const host = Host.make()
       assert.strictEqual(yield* Kms.listen(Effect.succeed(42)).pipe(host.provide), 42)
       assert.strictEqual(yield* Effect.flip(Kms.listen(Effect.fail("boom")).pipe(host.provide)), "boom")
+      yield* settle
       assert.strictEqual(host.listeners(), 0)
     })
   )

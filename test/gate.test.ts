@@ -3,10 +3,11 @@ import * as fc from "fast-check"
 import { Gate, type Hold, type Section } from "../src/internal/gate.ts"
 
 const make = () => {
-  const state = { inFlight: false, left: 0 }
+  const state = { listening: false, settling: false, left: new Array<boolean>() }
   const gate = new Gate(
-    () => state.inFlight,
-    () => void state.left++
+    () => state.listening,
+    () => state.settling,
+    (early) => void state.left.push(early)
   )
   const enter = (
     options: { readonly park?: boolean; readonly parent?: Section | undefined; readonly hold?: Hold } = {}
@@ -27,12 +28,29 @@ describe("gate", () => {
     assert.isUndefined(enter())
   })
 
-  it("admits new work during the drain while a request is in flight", () => {
+  it("admits new work during the drain while a listener has not been drained, and counts it as early", () => {
     const { enter, gate, state } = make()
     gate.drain()
-    state.inFlight = true
-    assert.isDefined(enter())
+    state.listening = true
+    const section = enter()!
+    assert.isTrue(section.early)
     assert.isUndefined(enter({ park: true }))
+    state.listening = false
+    assert.isDefined(enter(), "what it waits for may begin")
+    gate.leave(section)
+    assert.isUndefined(enter())
+  })
+
+  it("admits new work in the turn in which the last has ended, and counts it as late", () => {
+    const { enter, gate, state } = make()
+    gate.drain()
+    state.settling = true
+    const section = enter()!
+    assert.isFalse(section.early)
+    state.settling = false
+    assert.isUndefined(enter(), "a late section admits no others")
+    gate.leave(section)
+    assert.deepStrictEqual(state.left, [false])
   })
 
   it("admits new work during the drain while a section begun before it is live", () => {
@@ -61,9 +79,9 @@ describe("gate", () => {
     gate.drain()
     assert.isFalse(gate.closeIfEmpty())
     gate.leave(section)
-    assert.strictEqual(state.left, 1)
+    assert.deepStrictEqual(state.left, [true])
     assert.isTrue(gate.closeIfEmpty())
-    state.inFlight = true
+    state.listening = state.settling = true
     assert.isUndefined(enter())
     assert.isUndefined(enter({ parent: section }))
   })
@@ -99,7 +117,7 @@ describe("gate", () => {
     const event = fc.oneof(
       fc.record({ do: fc.constant("enter" as const), park: fc.boolean(), parent: fc.option(fc.nat(9)) }),
       fc.record({ do: fc.constant("leave" as const), which: fc.nat(9) }),
-      fc.record({ do: fc.constant("flight" as const), inFlight: fc.boolean() }),
+      fc.record({ do: fc.constant("world" as const), listening: fc.boolean(), settling: fc.boolean() }),
       fc.record({ do: fc.constantFrom("drain" as const, "closeIfEmpty" as const, "close" as const) })
     )
     fc.assert(
@@ -121,18 +139,22 @@ describe("gate", () => {
           if (event.do === "enter") {
             const parent = at(event.parent)
             const early = known.some((it) => it.live && it.early)
-            const admitted = !draining || (!closed && (isNested(parent) || (!event.park && (early || state.inFlight))))
+            const admitted =
+              !draining ||
+              (!closed && (isNested(parent) || (!event.park && (early || state.listening || state.settling))))
             const section = enter({ park: event.park, parent: parent?.section })
             assert.strictEqual(section !== undefined, admitted)
-            if (section !== undefined) known.push({ section, live: true, early: !draining, parent })
+            if (section !== undefined) known.push({ section, live: true, early: !draining || state.listening, parent })
           } else if (event.do === "leave") {
             const it = at(event.which)
             if (it !== undefined) {
               gate.leave(it.section)
               it.live = false
             }
-          } else if (event.do === "flight") state.inFlight = event.inFlight
-          else if (event.do === "drain") {
+          } else if (event.do === "world") {
+            state.listening = event.listening
+            state.settling = event.settling
+          } else if (event.do === "drain") {
             gate.drain()
             draining = true
           } else if (event.do === "close") {

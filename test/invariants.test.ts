@@ -182,6 +182,7 @@ describe("invariants", () => {
           if (signal) host.signal("SIGTERM")
           yield* Fiber.await(fiber).pipe(Effect.timeout("10 seconds"))
           assert.isFalse(stage.server.listening)
+          yield* settle
           assert.strictEqual(host.listeners(), 0)
           return log
         })

@@ -7,7 +7,8 @@ import * as Effect from "effect/Effect"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import type { Process } from "./process.ts"
 
-export type OnRequest = (request: IncomingMessage, response: ServerResponse) => void
+/** Over HTTP/1 a tunnel has a socket in place of the response, and what came with its head as a third argument. */
+export type OnRequest = (request: IncomingMessage, response: ServerResponse, ...rest: ReadonlyArray<unknown>) => void
 
 export class Batch {
   private readonly held: Array<() => void> = []
@@ -27,10 +28,10 @@ export class Batch {
 
   /** The same listener, but for requests that have to wait. */
   hold(listener: OnRequest): OnRequest {
-    return (request, response) => {
-      if (!this.isLeaving()) return listener(request, response)
+    return (request, response, ...rest) => {
+      if (!this.isLeaving()) return listener(request, response, ...rest)
       if (this.isRefused(response)) return
-      this.held.push(() => listener(request, response))
+      this.held.push(() => listener(request, response, ...rest))
       if (this.held.length === 1) Effect.runFork(this.host.turn).addObserver(this.release)
     }
   }

@@ -1,11 +1,11 @@
 /**
  * The busy gate: counts the sections of work that a shutdown must not cut short, and says who may still begin one.
  *
- * Before the drain everyone may. During the drain a section is admitted when it is nested in a live one, or while there is work
- * that may have handed it on: a listener that has not been drained, a section begun before the drain, or one of these
- * that ended within this turn of the event loop. A section
- * that parks is admitted only when it is nested. Once nothing is in flight the gate closes, for good: deciding "empty"
- * and closing are one step, so nothing can slip in between.
+ * Before the drain everyone may. During it a section is admitted when it is nested in a live one, or while there is work
+ * that may have handed it on: a listener that has not been drained, an early section (one that began before every listener
+ * had been), or one of these that has ended within this turn of the event loop. A section that parks is admitted only
+ * when it is nested. Once nothing is left the gate closes, for good: deciding that and closing are one step, so nothing
+ * can slip in between.
  */
 import * as Context from "effect/Context"
 import type * as Fiber from "effect/Fiber"
@@ -14,7 +14,7 @@ import type * as Fiber from "effect/Fiber"
 export interface Section {
   readonly name: string
   readonly since: number
-  /** Begun before the drain. */
+  /** Begun before every listener had been drained. */
   readonly early: boolean
   /** The section it is nested in. */
   readonly parent: Section | undefined
@@ -71,15 +71,17 @@ export class Gate {
   private early = 0
   private draining = false
   private closed = false
-  private readonly inFlight: () => boolean
+  private readonly listening: () => boolean
+  private readonly settling: () => boolean
   private readonly onLeave: (early: boolean) => void
 
   /**
-   * `inFlight` tells whether there may be work elsewhere that needs a new section; `onLeave` is called after a section
-   * has ended, with whether it had begun before the drain.
+   * `listening` tells whether a listener has not been drained yet, `settling` whether something has ended in this turn;
+   * `onLeave` is called after a section has ended, with whether it was an early one.
    */
-  constructor(inFlight: () => boolean, onLeave: (early: boolean) => void) {
-    this.inFlight = inFlight
+  constructor(listening: () => boolean, settling: () => boolean, onLeave: (early: boolean) => void) {
+    this.listening = listening
+    this.settling = settling
     this.onLeave = onLeave
   }
 
@@ -87,7 +89,7 @@ export class Gate {
   enter(entry: Entry): Section | undefined {
     if (!this.admits(entry)) return undefined
     const { fiber, hold, name, now: since, parent } = entry
-    const section: Section = { name, since, early: !this.draining, live: true, fiber, hold, parent }
+    const section: Section = { name, since, early: !this.draining || this.listening(), live: true, fiber, hold, parent }
     this.live.add(section)
     if (section.early) this.early++
     if (hold !== undefined) hold.busy++
@@ -98,7 +100,7 @@ export class Gate {
     if (!this.draining) return true
     if (this.closed) return false
     for (let outer = entry.parent; outer !== undefined; outer = outer.parent) if (outer.live) return true
-    return !entry.park && (this.early > 0 || this.inFlight())
+    return !entry.park && (this.early > 0 || this.listening() || this.settling())
   }
 
   leave(section: Section): void {

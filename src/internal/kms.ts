@@ -78,6 +78,7 @@ export const busyUnsafe =
 
 const open = new Gate(
   () => false,
+  () => false,
   () => {}
 )
 

@@ -73,7 +73,8 @@ export class Shutdown implements Service {
     this.phases = phases
     // What unwinds after the cut may take a quarter of the time, and leaves the rest to the finalizers beneath it.
     this.grace = settings.forceTimeout / 4
-    this.gate = new Gate(() => this.settling || this.withShutdown().some((drain) => !drain.isDone()), this.left)
+    const listening = () => this.withShutdown().some((drain) => !drain.isDone())
+    this.gate = new Gate(listening, () => this.settling, this.left)
     this.busyUnsafe = busyUnsafe(this.gate, clock)
   }
 
@@ -167,7 +168,7 @@ export class Shutdown implements Service {
     this.settle()
   }
 
-  /** A section has ended. One that began during the drain hands nothing over, or two could take turns for ever. */
+  /** A section has ended. A late one hands nothing over, or two could take turns for ever. */
   private left = (early: boolean): void => {
     this.handsOver ||= early
     this.settle()

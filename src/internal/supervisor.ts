@@ -73,6 +73,7 @@ export const supervise = <A, E, R>(
       const silent = shutdown.silent
       const unwound = yield* end(shutdown, app, program.release, silent)
       const outcome = yield* conclude(shutdown, unwound, silent)
+      if (!shutdown.endedByItself) yield* keepFromDefault(shutdown)
       yield* Scope.close(listening, Exit.void)
 
       const annotations = Context.make(Outcome, outcome)
@@ -120,6 +121,20 @@ const listen = Effect.fnUntraced(function* (shutdown: Shutdown): Effect.fn.Retur
     (remove) => Effect.sync(remove)
   )
 })
+
+/**
+ * With nobody listening a signal has its default action back, and the echo of a Ctrl-C would end the process as if nothing
+ * had been done. `runMain` stops listening before it calls `teardown`, so somebody has to until that does.
+ */
+const keepFromDefault = ({ host, settings }: Shutdown): Effect.Effect<void> =>
+  Effect.withFiber((root) =>
+    Effect.sync(() => {
+      const removals = settings.signals.map((signal) => host.onSignal(signal, () => {}))
+      root.addObserver(() => {
+        Effect.runFork(host.turn).addObserver(() => removals.forEach((remove) => remove()))
+      })
+    })
+  )
 
 /** Drains and unwinds, within the deadline and what comes after it. */
 const end = Effect.fnUntraced(function* (
