@@ -363,10 +363,10 @@ export const status: Effect.Effect<Status> = Effect.map(Kms, (kms) => kms.status
  */
 export interface BusyOptions {
   /**
-   * Whether a new section may begin once the drain has begun. `"admit"` (default): while a request or connection is in
-   * flight, or a section begun before the drain, since one of them may be waiting for it. `"park"`: only inside a live
-   * section; for sources of work, such as cron loops and queue consumers. A section that may not begin waits, and is
-   * interrupted when the program unwinds.
+   * Whether a new section may begin once the drain has begun. `"admit"` (default): until every listener has been drained
+   * and every section begun before that has ended, and for one more turn of the event loop, since one of them may have
+   * handed it on. `"park"`: only inside a live section; for sources of work, such as cron loops and queue consumers. A
+   * section that may not begin waits, and is interrupted when the program unwinds.
    */
   readonly onDrain?: "admit" | "park" | undefined
 }
