@@ -106,7 +106,6 @@ export class Drain implements Drainable {
   private now = (): number => this.clock.currentTimeMillisUnsafe()
 
   accepted = (): number => this.listener.accepted()
-  inFlight = (): number => this.listener.inFlight()
   isDone = (): boolean => this.endedAt !== undefined
   isBegun = (): boolean => this.begunAt !== undefined
 

@@ -16,8 +16,6 @@ export interface Drainable {
   readonly drainOn: "shutdown" | "release"
   /** How many connections it has accepted so far. */
   readonly accepted: () => number
-  /** Handlers that have not ended. */
-  readonly inFlight: () => number
   /** Asks clients to leave, while still serving them. */
   readonly lameDuck: () => void
   /** Stops taking new work. */
