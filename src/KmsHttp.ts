@@ -20,13 +20,10 @@
  */
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import type { NodeServices } from "@effect/platform-node/NodeServices"
-import * as Cause from "effect/Cause"
 import * as Config from "effect/Config"
-import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
+import type * as Exit from "effect/Exit"
 import type { LazyArg } from "effect/Function"
 import type * as Etag from "effect/http/Etag"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
@@ -42,15 +39,17 @@ import { createServer, type Server, type ServerResponse } from "node:http"
 import type { Http2SecureServer, Http2Server } from "node:http2"
 import { Server as TlsServer } from "node:tls"
 import { Batch, type OnRequest } from "./internal/batch.ts"
-import * as Bind from "./internal/bind.ts"
-import type { Timing } from "./internal/connections.ts"
+import type { BindError } from "./internal/bind.ts"
 import * as Drain from "./internal/drain.ts"
-import { HttpListener, isEventStream, isEventStreamType, type Options as HttpOptions } from "./internal/http.ts"
+import { isEventStream, isEventStreamType } from "./internal/endless.ts"
+import { HttpListener, type Options as HttpOptions } from "./internal/http.ts"
 import { Kms } from "./internal/kms.ts"
+import { bounded, decodeTiming, interruption, isUnused, listen } from "./internal/listener.ts"
 import { millis, OptionError } from "./internal/options.ts"
 import { Process } from "./internal/process.ts"
 import { makeEffectServer, Serve } from "./internal/serve.ts"
 import { Serves } from "./internal/serves.ts"
+import { decodeMode } from "./internal/unix.ts"
 
 /**
  * The options that every KmsHttp listener takes.
@@ -63,6 +62,11 @@ export interface ListenerOptions extends Omit<NodeHttpServer.Options, "websocket
    * A descriptor of a listening socket that the process has inherited, instead of a port or a path.
    */
   readonly fd?: number | undefined
+  /**
+   * The permissions of the file, for a `path`, from `0` to `0o777`: who may write to it may connect. Default: what the
+   * umask leaves. The other rules for a path are those of `KmsUnix`.
+   */
+  readonly mode?: number | undefined
   /**
    * Once the drain began: how long a connection with no request in flight may take to finish what its peer had begun,
    * half a request head, a TLS handshake, the answer to a WebSocket close. Default 1 second.
@@ -141,26 +145,23 @@ export const make = Effect.fnUntraced(function* (
   const services = yield* Effect.context<never>()
   const serves = new Serves()
   const own = yield* Scope.make()
-  const opened = yield* open(evaluate as LazyArg<Server>, options, {
+  const { drain, listener, server } = yield* open(evaluate as LazyArg<Server>, options, {
     onDrain: () => serves.end(),
     onForce: () => void Effect.runForkWith(services)(serves.close),
     handlers: serves.handlers,
     abandoned: serves.abandoned,
-    isHandled: serves.isHandled,
     isEndless: () => false,
     attach: (server, batch) => serves.attach(server, batch),
     // Runs after every application has closed, and the drain is over.
     release: (exit) => bounded(Scope.close(own, exit), kms.grace)
   })
-  const { drain, listener, server } = opened
 
   const [effectServer, standIn] = yield* makeEffectServer(server, listener.address, options, own)
   const isEndless = options.eventStreams ?? "end"
   const serveOptions = {
     isEndless: isEndless === "wait" ? undefined : isEndless === "end" ? isEventStreamResponse : isEndless,
-    check: () => drain.check(),
-    released: options.drainOn === "release",
-    handled: (connection: Parameters<typeof listener.handled>[0]) => listener.handled(connection)
+    check: listener.check,
+    released: options.drainOn === "release"
   }
 
   return HttpServer.make({
@@ -173,7 +174,12 @@ export const make = Effect.fnUntraced(function* (
         (_, exit) =>
           Effect.gen(function* () {
             serves.retire(serve)
-            yield* serves.isEmpty || drain.isBegun() ? drain.run : drainServe(serve, opened)
+            if (serves.isEmpty || drain.isBegun()) yield* drain.run
+            else {
+              // One of several applications closes: the listener goes on for the others.
+              serve.end()
+              yield* drain.part(serve.awaitEmpty)
+            }
             yield* bounded(serve.close(interruption(exit)), kms.grace)
             serves.remove(serve)
           })
@@ -184,42 +190,11 @@ export const make = Effect.fnUntraced(function* (
   })
 })
 
-/** What still runs when a serve closes is interrupted: it was not this scope's success or failure that ended it. */
-const interruption = (exit: Exit.Exit<unknown, unknown>) =>
-  Exit.isFailure(exit) ? exit : Exit.failCause(Cause.interrupt())
-
-/** One of several applications closes: the listener goes on for the others. */
-const drainServe = (serve: Serve, { drainTimeout }: Opened): Effect.Effect<void> =>
-  Effect.gen(function* () {
-    const kms = yield* Kms
-    serve.end()
-    yield* Effect.timeoutOption(
-      Effect.raceFirst(serve.awaitEmpty, Deferred.await(kms.forced)),
-      drainTimeout ?? Drain.defaultLimit(kms)
-    )
-  })
-
-/** A finalizer cannot be interrupted, so what bounds it is the wait for it. */
-const bounded = (self: Effect.Effect<void>, millis: number): Effect.Effect<void> =>
-  self.pipe(
-    Effect.forkDetach({ startImmediately: true }),
-    Effect.flatMap(Fiber.await),
-    Effect.timeoutOption(millis),
-    Effect.asVoid
-  )
-
 const isEventStreamResponse = (response: HttpServerResponse): boolean =>
   isEventStreamType(response.headers["content-type"] ?? "")
 
 /** What differs between a listener for Effect applications and one for somebody else's. */
-interface Spec {
-  readonly onDrain: () => void
-  readonly onForce: () => void
-  readonly handlers: () => number
-  /** Handlers that have not ended, those included that nobody waits for any longer. */
-  readonly abandoned: () => number
-  readonly isHandled: HttpOptions["isHandled"]
-  readonly isEndless: (response: ServerResponse) => boolean
+interface Spec extends Pick<HttpOptions, "onDrain" | "onForce" | "handlers" | "abandoned" | "isEndless"> {
   /** Adds the listeners that answer. */
   readonly attach: (server: Server, batch: Batch) => void
   /** Runs when the drain is over. */
@@ -230,7 +205,6 @@ interface Opened {
   readonly server: Server
   readonly listener: HttpListener
   readonly drain: Drain.Drain
-  readonly drainTimeout: number | undefined
 }
 
 /** Binds a server, and puts it under the drain. */
@@ -246,34 +220,17 @@ const open = Effect.fnUntraced(function* (
   yield* Drain.admitted
   const host = yield* Process
   const server = evaluate()
-  if (server.listening) {
-    const problem = "the server listens already"
-    return yield* serveError(
-      Effect.fail(new OptionError({ option: "evaluate", value: Bind.bound(server, {}), problem }))
-    )
-  }
+  yield* serveError(Effect.fromResult(isUnused(server)))
   const kind = isHttp2(server) ? "http2" : server instanceof TlsServer ? "https" : "http"
-  const listener: HttpListener = new HttpListener(server, { ...spec, kind, timing, host, check: () => drain?.check() })
-  let drain: Drain.Drain | undefined
+  const listener = new HttpListener(server, { ...spec, kind, timing, host })
   spec.attach(server, new Batch(host, listener.isLeaving, listener.isRefused))
   follow(server, "request", listener.onRequest)
   follow(server, "checkContinue", listener.onRequest)
   follow(server, "checkExpectation", listener.onRequest)
   follow(server, "upgrade", listener.onHijack)
   follow(server, "connect", listener.onHijack)
-
-  return yield* Effect.uninterruptibleMask((restore) =>
-    Effect.gen(function* () {
-      yield* Effect.onError(serveError(restore(Bind.listen(server, options))), () => Effect.sync(() => server.close()))
-      listener.address = Bind.bound(server, options)
-      listener.name = options.name ?? `${kind} ${listener.address}`
-      yield* Effect.addFinalizer(spec.release)
-      drain = yield* Drain.make(listener, drainOptions)
-      // It may have begun, and ended something, before anybody could be told.
-      drain.check()
-      return { server, listener, drain, drainTimeout: drainOptions.drainTimeout }
-    })
-  )
+  const drain = yield* serveError(listen(listener, server, options, drainOptions, spec.release))
+  return { server, listener, drain }
 })
 
 const isHttp2 = (server: Server): boolean => "updateSettings" in server
@@ -305,9 +262,7 @@ const follow = (server: Server, event: string, listener: (...args: Array<never>)
   server.on("newListener", onNew)
 }
 
-const decode = (
-  options: ListenerOptions & { readonly eventStreams?: unknown }
-): Result.Result<{ drain: Drain.Options; timing: Timing }, OptionError> => {
+const decode = (options: ListenerOptions & { readonly eventStreams?: unknown }) => {
   const graceful = options.gracefulShutdownTimeout
   return Result.gen(function* () {
     const drain =
@@ -322,15 +277,13 @@ const decode = (
       const problem = 'neither "end" nor "wait" nor a function'
       return yield* Result.fail(new OptionError({ option: "eventStreams", value, problem }))
     }
-    const limits = { zero: true, infinite: false }
-    const closeTimeout = yield* millis("closeTimeout", options.closeTimeout ?? "1 second", limits)
-    const quietPeriod = yield* millis("quietPeriod", options.quietPeriod ?? "500 millis", limits)
-    return { drain, timing: { closeTimeout, quietPeriod } }
+    yield* decodeMode(options.mode)
+    return { drain, timing: yield* decodeTiming(options) }
   })
 }
 
 /** What fails at the start fails as it does in `NodeHttpServer`, with a message that says what and where. */
-const serveError = <A>(self: Effect.Effect<A, Bind.BindError | OptionError>): Effect.Effect<A, ServeError> =>
+const serveError = <A, R>(self: Effect.Effect<A, BindError | OptionError, R>): Effect.Effect<A, ServeError, R> =>
   Effect.mapError(self, (cause) => {
     const fields = { cause, message: cause.message }
     return new ServeError(fields)
@@ -363,7 +316,6 @@ export const layerNode = (
         onForce: () => {},
         handlers: () => 0,
         abandoned: () => 0,
-        isHandled: () => false,
         isEndless: streams === "end" ? isEventStream : streams === "wait" ? () => false : streams,
         attach: holdAll,
         release: () => Effect.void

@@ -3,15 +3,11 @@
  *
  * Node's own bookkeeping misses some of them: `closeIdleConnections` those that never spoke, `closeAllConnections` those
  * that were upgraded. So there is one small record a connection, kept on the socket under a symbol.
- *
- * What is here waits for real peers, so it runs on the real clock, whatever clock the program has.
  */
-import * as Clock from "effect/Clock"
-import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
 import type { Server, Socket } from "node:net"
 import type { Process } from "./process.ts"
+import { type Due, now, Sweep } from "./sweep.ts"
 
 const key: unique symbol = Symbol("effect-kms/Connection")
 
@@ -29,13 +25,21 @@ export interface Session {
   readonly destroy: () => void
 }
 
-export class Connection {
+/** Whoever handles a connection apart from its server, and ends it in its own way. */
+export interface Adopter {
+  /** It is to end. May be called again. */
+  end(): void
+  /** The time has come that it asked for. */
+  expire(): void
+}
+
+export class Connection implements Due {
   /** The outermost socket: over TLS the one with the plain text. */
   socket: Socket
   /** The one that counts the bytes from the network. */
   readonly carrier: Socket
   readonly owner: Connections
-  /** Requests or handlers that have not ended. */
+  /** Requests that have not ended. */
   inFlight = 0
   /** When it was opened, or last had something in flight. */
   quietSince: number
@@ -45,6 +49,7 @@ export class Connection {
   spoke = false
   /** It left its server: a WebSocket, another upgrade, a tunnel. */
   hijacked = false
+  adopter: Adopter | undefined
   session: Session | undefined
   /** What its listener knows of the work on it. */
   work: unknown
@@ -54,7 +59,8 @@ export class Connection {
   peer: string | undefined
   /** It was closed because its time had come. */
   expired = false
-  /** When to close it, unless something happens first. */
+  /** Something was left to be sent then. */
+  unsent = false
   due = Number.POSITIVE_INFINITY
   /** What its peer had begun has been given its time. */
   private waited = false
@@ -69,9 +75,9 @@ export class Connection {
     this.quietSince = now()
   }
 
-  /** Its peer has sent the beginning of something: half a head, part of a handshake. */
-  get isReading(): boolean {
-    return this.session === undefined && this.bytesRead > this.quietBytes
+  /** Its peer has sent the beginning of something, half a head or part of a handshake, and has not been given its time. */
+  get isBeginning(): boolean {
+    return !this.waited && this.session === undefined && this.bytesRead > this.quietBytes
   }
 
   /**
@@ -86,61 +92,92 @@ export class Connection {
   /** Its handshake is done, and `socket` has the plain text. */
   secure(socket: Socket): void {
     this.socket = socket
-    this.quietBytes = this.bytesRead
-    this.quietSince = now()
+    this.rest()
     this.waited = false
     // The drain had given the handshake its time; what comes next gets its own.
-    if (this.due !== Number.POSITIVE_INFINITY) this.schedule(this.owner.timing)
+    if (this.due !== Number.POSITIVE_INFINITY) this.schedule()
   }
 
   /** Something has come in flight. */
   engage(): void {
     this.inFlight++
-    this.spoke = true
-    this.due = Number.POSITIVE_INFINITY
+    this.stir()
   }
 
   /** Something on it has ended. */
   settle(): void {
     if (this.inFlight === 0) return
     this.inFlight--
-    if (this.inFlight > 0) return
+    if (this.inFlight === 0) this.rest()
+  }
+
+  /** It is in use, and closes when that is over. */
+  stir(): void {
+    this.spoke = true
+    this.owner.sweep.cancel(this)
+  }
+
+  /** It is quiet from now on. */
+  rest(): void {
     this.quietSince = now()
+    this.hear()
+  }
+
+  /** What has been read by now is over and done with. */
+  hear(): void {
     this.quietBytes = this.bytesRead
   }
 
+  /** Someone handles it, and ends it. */
+  adopt(adopter: Adopter): void {
+    this.adopter = adopter
+    this.owner.sweep.cancel(this)
+    if (this.owner.draining) adopter.end()
+  }
+
+  /** Its handler has let go of it. */
+  release(adopter: Adopter): void {
+    if (this.adopter === adopter) this.adopter = undefined
+  }
+
+  // --- Closing ---
+
   /** When a connection with nothing in flight is to close, the drain having begun. */
-  schedule(timing: Timing): void {
-    if (this.isReading && !this.waited) {
+  schedule(): void {
+    const { closeTimeout, quietPeriod } = this.owner.timing
+    if (this.isBeginning) {
       this.waited = true
-      this.closeAt(now() + timing.closeTimeout)
+      this.closeAt(now() + closeTimeout)
     } else {
-      this.closeAt(this.quietSince + timing.quietPeriod)
+      this.closeAt(this.quietSince + quietPeriod)
     }
   }
 
   closeAt(due: number): void {
-    this.due = due
-    this.owner.wake(due)
+    this.owner.sweep.put(this, due)
+  }
+
+  /** Its peer has `closeTimeout` from now on to close it. */
+  closeSoon(): void {
+    this.closeAt(now() + this.owner.timing.closeTimeout)
   }
 
   /** Its time has come. */
-  expire(timing: Timing): void {
-    if (this.inFlight > 0 && !this.hijacked) this.due = Number.POSITIVE_INFINITY
+  expire(): void {
     // Its handler has come since, and will end it.
-    else if (this.hijacked && this.owner.isHandled(this)) this.due = Number.POSITIVE_INFINITY
+    if (this.adopter !== undefined) return this.adopter.expire()
+    if (this.inFlight > 0 && !this.hijacked) return
     // Its handler has given an answer, which is still on its way.
-    else if (this.answered && this.socket.writableLength > 0) this.closeAt(now() + timing.closeTimeout)
-    else if (!this.hijacked && this.isReading && !this.waited) this.schedule(timing)
-    else {
-      this.expired = true
-      this.peer = this.carrier.remoteAddress
-      this.close()
-    }
+    if (this.answered && this.socket.writableLength > 0) return this.closeSoon()
+    if (!this.hijacked && this.isBeginning) return this.schedule()
+    this.expired = true
+    this.unsent = this.socket.writableLength > 0
+    this.peer = this.carrier.remoteAddress
+    this.close()
   }
 
   close(): void {
-    this.due = Number.POSITIVE_INFINITY
+    this.owner.sweep.cancel(this)
     if (this.session !== undefined && !this.socket.writableFinished) return this.endSession(this.session)
     // Over TLS the peer is told before the end, and there is a moment to write that.
     if ("encrypted" in this.socket && this.socket.writableLength === 0 && !this.socket.writableEnded) {
@@ -148,6 +185,20 @@ export class Connection {
       return this.closeAt(now() + 1000)
     }
     this.socket.destroy()
+  }
+
+  /**
+   * Its handler has ended. What was written goes out to its last byte, and then the peer has `closeTimeout` to close its
+   * half; `hurried`, it has no longer than that for both. What it still sends is read and dropped: to close with anything
+   * unread would reset the connection, and what is on its way to the peer with it (RFC 1122 section 4.2.2.13).
+   */
+  linger(hurried: boolean): void {
+    const { socket } = this
+    if (socket.destroyed) return
+    socket.end()
+    socket.resume()
+    if (hurried || socket.writableFinished) this.closeSoon()
+    else socket.once("finish", finished)
   }
 
   /**
@@ -162,7 +213,7 @@ export class Connection {
     this.told = true
     session.goaway()
     const { socket } = this
-    const written = () => this.closeAt(now() + this.owner.timing.closeTimeout)
+    const written = () => this.closeSoon()
     if (socket.writableFinished) written()
     else socket.once("finish", written)
     Effect.runFork(this.owner.host.turn).addObserver(() => {
@@ -191,33 +242,21 @@ export interface Timing {
   readonly closeTimeout: number
 }
 
-const now = (): number => performance.now()
-
-/** Connections that fall due within this many milliseconds of each other close together. */
-const grain = 5
-
 export class Connections {
   readonly all = new Set<Connection>()
   accepted = 0
+  /** Its listener drains: whoever adopts a connection is told to end it. */
+  draining = false
   readonly timing: Timing
   readonly host: Process
+  readonly sweep: Sweep
   private readonly onClose: (connection: Connection) => void
-  /** Whether a connection that left its server has a handler, which will end it. */
-  readonly isHandled: (connection: Connection) => boolean
-  private sweeping = false
-  private next = Number.POSITIVE_INFINITY
-  private earlier = Deferred.makeUnsafe<void>()
 
-  constructor(
-    timing: Timing,
-    host: Process,
-    onClose: (connection: Connection) => void,
-    isHandled: (connection: Connection) => boolean
-  ) {
+  constructor(timing: Timing, host: Process, onClose: (connection: Connection) => void) {
     this.timing = timing
     this.host = host
+    this.sweep = new Sweep(host)
     this.onClose = onClose
-    this.isHandled = isHandled
   }
 
   /**
@@ -225,14 +264,7 @@ export class Connections {
    * of an HTTP/2 server tells of the session at once: the record has to be made before.
    */
   attach(server: Server, onOpen: (connection: Connection) => void): void {
-    server.prependListener("connection", (socket: Socket & Keyed) => {
-      this.accepted++
-      const connection = new Connection(socket, this)
-      this.all.add(connection)
-      socket[key] = connection
-      socket.on("close", closed)
-      onOpen(connection)
-    })
+    server.prependListener("connection", (socket: Socket & Keyed) => onOpen(this.add(socket)))
     server.prependListener("secureConnection", (socket: Socket & Keyed) => {
       const connection = socket._parent?.[key]
       if (connection === undefined) return
@@ -243,54 +275,30 @@ export class Connections {
     })
   }
 
+  /** Keeps a record of `socket`. */
+  add(socket: Socket & Keyed): Connection {
+    this.accepted++
+    const connection = new Connection(socket, this)
+    this.all.add(connection)
+    socket[key] = connection
+    socket.on("close", closed)
+    return connection
+  }
+
   remove(connection: Connection): void {
     if (!this.all.delete(connection)) return
-    connection.due = Number.POSITIVE_INFINITY
-    // Nothing is left to wait for, so nothing may keep the process waiting.
-    if (this.all.size === 0) Deferred.doneUnsafe(this.earlier, Exit.void)
+    this.sweep.cancel(connection)
     this.onClose(connection)
   }
-
-  /** Something is due at `due`: sees to it that it is looked at then. */
-  wake(due: number): void {
-    if (!this.sweeping) {
-      this.sweeping = true
-      this.next = due
-      Effect.runFork(Effect.provideService(this.sweep, Clock.Clock, Clock.Clock.defaultValue()))
-    } else if (due < this.next) {
-      this.next = due
-      Deferred.doneUnsafe(this.earlier, Exit.void)
-    }
-  }
-
-  /** Runs only while something is due. */
-  private readonly sweep: Effect.Effect<void> = Effect.suspend(() => {
-    this.earlier = Deferred.makeUnsafe()
-    const wait = this.next - now()
-    return wait > 0 ? Effect.asVoid(Effect.timeoutOption(Deferred.await(this.earlier), wait)) : Effect.void
-  }).pipe(
-    // What a peer has sent may still wait to be read, and counts.
-    Effect.andThen(Effect.suspend(() => (this.next > now() ? Effect.void : this.host.turn))),
-    Effect.andThen(
-      Effect.sync(() => {
-        const at = now()
-        if (this.next <= at) {
-          for (const connection of this.all) if (connection.due <= at) connection.expire(this.timing)
-        }
-        let next = Number.POSITIVE_INFINITY
-        for (const connection of this.all) next = Math.min(next, connection.due)
-        this.next = next === Number.POSITIVE_INFINITY ? next : Math.max(next, at + grain)
-        this.sweeping = next !== Number.POSITIVE_INFINITY
-        return this.sweeping
-      })
-    ),
-    Effect.flatMap((more) => (more ? this.sweep : Effect.void))
-  )
 }
 
 function closed(this: Socket & Keyed): void {
   const connection = this[key]
   if (connection !== undefined) connection.owner.remove(connection)
+}
+
+function finished(this: Socket & Keyed): void {
+  this[key]?.closeSoon()
 }
 
 /** The record of a socket, if its server keeps one. */

@@ -159,9 +159,18 @@ export class Drain implements Drainable {
     this.end()
   })
 
+  /** A part of the listener closes while the rest goes on: waits until that part has `ended`, as long as it may take. */
+  part = (ended: Effect.Effect<void>): Effect.Effect<void> =>
+    Effect.suspend(() =>
+      Effect.asVoid(Effect.timeoutOption(Effect.raceFirst(ended, Deferred.await(this.kms.forced)), this.longest))
+    )
+
+  private get longest(): number {
+    return this.limit ?? defaultLimit(this.kms)
+  }
+
   private left(): number {
-    const limit = this.limit ?? defaultLimit(this.kms)
-    return Math.max(0, this.begunAt! + limit - this.now())
+    return Math.max(0, this.begunAt! + this.longest - this.now())
   }
 
   status = (): ListenerStatus => {

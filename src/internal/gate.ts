@@ -29,7 +29,7 @@ export interface Section {
 export interface Hold {
   busy: number
   /** Called each time the last section inside has ended. */
-  readonly onIdle: () => void
+  onIdle(): void
 }
 
 /** The innermost section of a fiber. It may have ended. */

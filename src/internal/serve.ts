@@ -21,7 +21,9 @@ import * as Stream from "effect/Stream"
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import { type Duplex, finished, PassThrough, Readable } from "node:stream"
 import { type Connection, of } from "./connections.ts"
-import { CurrentHold, CurrentReleased, type Hold, type Released } from "./gate.ts"
+import { CurrentHold, CurrentReleased, type Released } from "./gate.ts"
+import { type Carrier, CurrentCarrier, Handler } from "./handler.ts"
+import { handled } from "./hijack.ts"
 
 type App = Effect.Effect<HttpServerResponse.HttpServerResponse, unknown, HttpServerRequest | Scope.Scope>
 type OnRequest = (request: IncomingMessage, response: ServerResponse) => void
@@ -83,15 +85,12 @@ interface Upgradable {
  * Java ask for `h2c` with each first request, and take any answer. From then on it may be interrupted, but only while no
  * busy section is live inside it.
  */
-class Upgrade implements Hold {
-  busy = 0
-  private told = false
+class Upgrade extends Handler {
   /** Its handler has asked for the connection. */
   upgrading = false
-  private readonly fiber: Fiber.Fiber<unknown, unknown>
 
-  constructor(fiber: Fiber.Fiber<unknown, unknown>, request: HttpServerRequest) {
-    this.fiber = fiber
+  constructor(fiber: Fiber.Fiber<unknown, unknown>, connection: Connection | undefined, request: HttpServerRequest) {
+    super(fiber, connection, false)
     const state = (request as unknown as Upgradable).upgradeState!
     const { upgradeWith } = state
     // The state is shared by the views of the request that routers make.
@@ -102,14 +101,8 @@ class Upgrade implements Hold {
     }
   }
 
-  /** It is to end as soon as it can. */
-  end(): void {
-    this.told = true
-    this.onIdle()
-  }
-
-  onIdle = (): void => {
-    if (this.told && this.upgrading && this.busy === 0) this.fiber.interruptUnsafe()
+  protected override get isLeavable(): boolean {
+    return this.upgrading
   }
 }
 
@@ -120,17 +113,16 @@ export interface Options {
   readonly released: boolean
   /** A handler has ended. */
   readonly check: () => void
-  /** The handler of an upgraded connection has ended, after it was told to. */
-  readonly handled: (connection: Connection) => void
 }
 
 /** One application on the listener. */
-export class Serve {
+export class Serve implements Carrier {
   handlers = 0
-  readonly upgrades = new Map<Connection, Upgrade>()
+  private readonly upgrades = new Set<Upgrade>()
   /** Bodies that end with the drain, and where they come from. */
   private readonly carriers = new Map<PassThrough, Readable>()
   private readonly ending = Deferred.makeUnsafe<void>()
+  private readonly listeners = new Set<() => void>()
   private readonly empty = Deferred.makeUnsafe<void>()
   private readonly scopes = [Scope.makeUnsafe("parallel"), Scope.makeUnsafe("parallel")] as const
   private readonly options: Options
@@ -171,7 +163,7 @@ export class Serve {
         ? serve(wrap(inner), undefined)
         : serve(inner, (app) => wrap(middleware(app) as App) as ReturnType<HttpMiddleware>)
     const ending = isEndless === undefined ? own : Effect.map(own, this.ended(isEndless))
-    yield* Scope.provide(around(ending, this.counted), this.scopes[0])
+    yield* Scope.provide(Effect.provideService(around(ending, this.counted), CurrentCarrier, this), this.scopes[0])
     this.requestHandlers = standIn.take()
     // `HttpServer.serve` runs its app uninterruptible; what is upgraded has no other way to hear of the end.
     yield* Scope.provide(around(Effect.interruptible(own), this.upgraded), this.scopes[1])
@@ -188,7 +180,7 @@ export class Serve {
 
   private readonly onEnd = (): void => {
     this.handlers--
-    if (this.handlers === 0 && Deferred.isDoneUnsafe(this.ending)) Deferred.doneUnsafe(this.empty, Exit.void)
+    if (this.handlers === 0 && this.isEnding) Deferred.doneUnsafe(this.empty, Exit.void)
     this.options.check()
   }
 
@@ -222,7 +214,7 @@ export class Serve {
       source.destroy()
     })
     this.carriers.set(carrier, source)
-    if (Deferred.isDoneUnsafe(this.ending)) carrier.end()
+    if (this.isEnding) carrier.end()
     else source.pipe(carrier)
     return carrier
   }
@@ -231,30 +223,51 @@ export class Serve {
     Effect.withFiber((fiber) => {
       const request = fiber.context.mapUnsafe.get(HttpServerRequest.key) as HttpServerRequest
       const connection = of(NodeHttpServerRequest.toIncomingMessage(request).socket)
-      const upgrade = new Upgrade(fiber, request)
+      const upgrade = new Upgrade(fiber, connection, request)
       this.handlers++
-      if (connection !== undefined) this.upgrades.set(connection, upgrade)
+      this.upgrades.add(upgrade)
+      connection?.adopt(upgrade)
       fiber.addObserver(() => {
+        this.upgrades.delete(upgrade)
         if (connection !== undefined) {
-          this.upgrades.delete(connection)
           connection.answered = !upgrade.upgrading
-          if (Deferred.isDoneUnsafe(this.ending)) this.options.handled(connection)
+          handled(connection, upgrade, upgrade.isEnding)
         }
         this.onEnd()
       })
-      if (Deferred.isDoneUnsafe(this.ending)) upgrade.end()
-      return Effect.provideService(app, CurrentHold, upgrade)
+      if (this.isEnding) upgrade.end()
+      return Effect.provideService(Effect.provideService(app, CurrentHold, upgrade), CurrentCarrier, upgrade)
     })
 
   /** Ends what has no end of its own: event streams and upgraded connections. */
   end(): void {
     if (!Deferred.doneUnsafe(this.ending, Exit.void)) return
-    for (const upgrade of Array.from(this.upgrades.values())) upgrade.end()
+    for (const listener of this.listeners) listener()
+    for (const upgrade of Array.from(this.upgrades)) upgrade.end()
     for (const [carrier, source] of this.carriers) {
       source.unpipe(carrier)
       carrier.end()
     }
     if (this.handlers === 0) Deferred.doneUnsafe(this.empty, Exit.void)
+  }
+
+  // A request carries its calls itself: it is in flight until all of them have been answered.
+  count(): void {}
+  engage(): void {}
+  settle(): void {}
+  hear(): void {}
+
+  get isEnding(): boolean {
+    return Deferred.isDoneUnsafe(this.ending)
+  }
+
+  onEnding(listener: () => void): () => void {
+    this.listeners.add(listener)
+    return () => this.listeners.delete(listener)
+  }
+
+  onGone(fiber: Fiber.Fiber<unknown, unknown>, listener: () => void): void {
+    fiber.addObserver(listener)
   }
 
   /** Completes when no handler runs any more, `end` having been called. */

@@ -6,7 +6,6 @@ import * as Effect from "effect/Effect"
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import type { Duplex } from "node:stream"
 import type { Batch } from "./batch.ts"
-import type { Connection } from "./connections.ts"
 import type { Serve } from "./serve.ts"
 
 /** Passes what has waited on to an application, or turns it away where there will be none. */
@@ -73,9 +72,6 @@ export class Serves {
 
   /** Handlers that have not ended, those included that nobody waits for any longer. */
   readonly abandoned = (): number => this.left + this.handlers()
-
-  /** Whether the upgraded `connection` has a handler. */
-  readonly isHandled = (connection: Connection): boolean => this.all().some((serve) => serve.upgrades.has(connection))
 
   private all(): Array<Serve> {
     return [...this.open, ...this.closing]

@@ -1,0 +1,57 @@
+/**
+ * Responses that would go on for ever, and end with the drain: event streams.
+ */
+import type { ServerResponse } from "node:http"
+
+/**
+ * Ends the body of a response that goes on for ever, now or as soon as its headers are out, as if its handler had: for the
+ * client that is its end, not a failure.
+ */
+export const endWhenEndless = (response: ServerResponse, isEndless: (response: ServerResponse) => boolean): void => {
+  const end = () => {
+    if (response.writableEnded || !says(isEndless, response)) return
+    response.end()
+    // Its handler may not know, and writes on. That would be an error, and over HTTP/2 reset the stream.
+    const ignore = (args: ReadonlyArray<unknown>) => {
+      const callback = args.at(-1)
+      if (typeof callback === "function") queueMicrotask(() => callback())
+    }
+    response.write = (...args: ReadonlyArray<unknown>) => {
+      ignore(args)
+      return true
+    }
+    response.end = (...args: ReadonlyArray<unknown>) => {
+      ignore(args)
+      return response
+    }
+  }
+  if (response.headersSent) return end()
+  const writeHead = response.writeHead
+  response.writeHead = function (this: ServerResponse, ...args: Array<unknown>) {
+    Reflect.deleteProperty(response, "writeHead")
+    const result = (writeHead as (...args: Array<unknown>) => ServerResponse).apply(this, args)
+    queueMicrotask(end)
+    return result
+  } as typeof writeHead
+}
+
+/** The predicate is the user's: one that throws has said nothing. */
+const says = (isEndless: (response: ServerResponse) => boolean, response: ServerResponse): boolean => {
+  try {
+    return isEndless(response)
+  } catch {
+    return false
+  }
+}
+
+/** Whether a media type is that of an event stream. */
+export const isEventStreamType = (type: string): boolean => /^text\/event-stream\s*(;|$)/i.test(type)
+
+/** Whether the headers of a response say that it is an event stream. */
+export const isEventStream = (response: ServerResponse): boolean => {
+  const type = response.getHeader("content-type")
+  if (type !== undefined) return isEventStreamType(String(type))
+  // Headers given to `writeHead` alone are nowhere but in the head as it was sent. Private to Node, pinned by a test.
+  const head = (response as { readonly _header?: string | null })._header ?? ""
+  return isEventStreamType(/^content-type: *(.*)$/im.exec(head)?.[1] ?? "")
+}

@@ -1,0 +1,162 @@
+/**
+ * What every listener on a server of Node's does alike: it keeps its connections, stops accepting, and counts. What it
+ * does about the work on them is its own.
+ */
+import * as Cause from "effect/Cause"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
+import type { ListenOptions, Server } from "node:net"
+import * as Bind from "./bind.ts"
+import { type Connection, Connections, type Timing } from "./connections.ts"
+import * as Drain from "./drain.ts"
+import { millis, OptionError } from "./options.ts"
+import type { Process } from "./process.ts"
+import { Tally } from "./tally.ts"
+
+/** How long connections may take to go, as users say it. */
+export interface TimingOptions {
+  readonly closeTimeout?: Duration.Input | undefined
+  readonly quietPeriod?: Duration.Input | undefined
+}
+
+export const decodeTiming = (options: TimingOptions): Result.Result<Timing, OptionError> => {
+  const limits = { zero: true, infinite: false }
+  return Result.all({
+    closeTimeout: millis("closeTimeout", options.closeTimeout ?? "1 second", limits),
+    quietPeriod: millis("quietPeriod", options.quietPeriod ?? "500 millis", limits)
+  })
+}
+
+export abstract class ServerListener implements Drain.Listener {
+  readonly kind: string
+  /** Known once it is bound. */
+  name = ""
+  address = ""
+  protected readonly timing: Timing
+  protected readonly registry: Connections
+  protected readonly tally = new Tally()
+  protected state: "open" | "leaving" | "draining" | "forced" = "open"
+  private bound: Bind.Bound | undefined
+  private drain: Drain.Drain | undefined
+
+  constructor(kind: string, timing: Timing, host: Process) {
+    this.kind = kind
+    this.timing = timing
+    this.registry = new Connections(timing, host, (connection) => this.onClose(connection))
+  }
+
+  protected abstract onClose(connection: Connection): void
+  /** The drain begins: lets go of everything that has no work in flight. */
+  protected abstract onBegin(warned: boolean): void
+  /** What is left is cut. */
+  protected abstract onForce(): void
+  /** Handlers that run and that somebody waits for. */
+  protected abstract readonly handlers: number
+  /** Handlers that have not ended, those included that nobody waits for any longer. */
+  protected abstract readonly unended: number
+  abstract readonly inFlight: () => number
+  abstract readonly oldest: () => string | undefined
+
+  /** It listens, and drains as `drain` says. */
+  opened(bound: Bind.Bound, name: string | undefined): void {
+    this.bound = bound
+    this.address = bound.address
+    this.name = name ?? `${this.kind} ${bound.address}`
+  }
+
+  drains(drain: Drain.Drain): void {
+    this.drain = drain
+    // It may have begun, and ended something, before anybody could be told.
+    drain.check()
+  }
+
+  /** Something has ended that a drain may wait for. */
+  readonly check = (): void => this.drain?.check()
+
+  protected get isDraining(): boolean {
+    return this.state === "draining" || this.state === "forced"
+  }
+
+  readonly lameDuck = (): void => {
+    if (this.state !== "open") return
+    this.state = "leaving"
+    this.onLameDuck()
+  }
+
+  protected onLameDuck(): void {}
+
+  readonly begin = (): void => {
+    if (this.isDraining) return
+    const warned = this.state === "leaving"
+    this.state = "draining"
+    this.registry.draining = true
+    this.bound?.stop()
+    this.onBegin(warned)
+  }
+
+  readonly force = (): void => {
+    if (this.state === "forced") return
+    this.begin()
+    this.state = "forced"
+    this.onForce()
+  }
+
+  readonly accepted = (): number => this.registry.accepted
+  readonly connections = (): number => this.registry.all.size
+  readonly isEmpty = (): boolean => this.registry.all.size === 0 && this.handlers === 0
+
+  readonly counts = () => ({
+    drained: this.tally.drained,
+    cut: this.tally.cut,
+    abandoned: this.state === "forced" ? this.unended : 0,
+    cutWork: this.tally.cutWork
+  })
+}
+
+/**
+ * Binds `server`, which `listener` is attached to, and puts it under the shutdown and under the current scope. `release`
+ * runs when the drain is over.
+ */
+export const listen = Effect.fnUntraced(function* (
+  listener: ServerListener,
+  server: Server,
+  options: ListenOptions & { readonly mode?: number | undefined; readonly name?: string | undefined },
+  drainOptions: Drain.Options,
+  release: (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
+): Effect.fn.Return<Drain.Drain, Bind.BindError, Scope.Scope> {
+  return yield* Effect.uninterruptibleMask((restore) =>
+    Effect.gen(function* () {
+      const binding = restore(Bind.listen(server, options))
+      listener.opened(yield* Effect.onError(binding, () => Effect.sync(() => server.close())), options.name)
+      yield* Effect.addFinalizer(release)
+      const drain = yield* Drain.make(listener, drainOptions)
+      listener.drains(drain)
+      return drain
+    })
+  )
+})
+
+/** A finalizer cannot be interrupted, so what bounds it is the wait for it. */
+export const bounded = (self: Effect.Effect<void>, millis: number): Effect.Effect<void> =>
+  self.pipe(
+    Effect.forkDetach({ startImmediately: true }),
+    Effect.flatMap(Fiber.await),
+    Effect.timeoutOption(millis),
+    Effect.asVoid
+  )
+
+/** What still runs when a part closes is interrupted: it was not this scope's success or failure that ended it. */
+export const interruption = (exit: Exit.Exit<unknown, unknown>): Exit.Exit<unknown, unknown> =>
+  Exit.isFailure(exit) ? exit : Exit.failCause(Cause.interrupt())
+
+/** Whether `server` may be listened with. */
+export const isUnused = (server: Server): Result.Result<void, OptionError> =>
+  server.listening
+    ? Result.fail(
+        new OptionError({ option: "evaluate", value: Bind.bound(server, {}), problem: "the server listens already" })
+      )
+    : Result.succeed(undefined)
