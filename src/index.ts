@@ -22,3 +22,31 @@ export * as KmsHealth from "./KmsHealth.ts"
  * @since 0.1.0
  */
 export * as KmsHttp from "./KmsHttp.ts"
+
+/**
+ * Sockets that left their server: WebSockets, tunnels, raw upgrades.
+ *
+ * @since 0.1.0
+ */
+export * as KmsHijack from "./KmsHijack.ts"
+
+/**
+ * Lets an Effect `RpcServer` finish its calls.
+ *
+ * @since 0.1.0
+ */
+export * as KmsRpc from "./KmsRpc.ts"
+
+/**
+ * TCP and TLS, as listeners that drain: a drop-in for `NodeSocketServer`.
+ *
+ * @since 0.1.0
+ */
+export * as KmsTcp from "./KmsTcp.ts"
+
+/**
+ * Unix-domain sockets, as listeners that drain.
+ *
+ * @since 0.1.0
+ */
+export * as KmsUnix from "./KmsUnix.ts"

@@ -1,0 +1,179 @@
+/**
+ * Lets an Effect `RpcServer` finish its calls.
+ *
+ * By itself an `RpcServer` interrupts the calls in flight as soon as its scope closes, and over a socket it cannot end a
+ * client. Its messages tell what is in flight: with `drain` around its protocol the listener beneath knows, and lets a
+ * connection go once it has been without a call for `quietPeriod`.
+ *
+ * **What each client sees** when the drain begins, over `KmsTcp`, `KmsUnix`, and WebSockets and HTTP on `KmsHttp`
+ *
+ * - a call in flight: its answer
+ * - a call that it makes on a connection that is still open: its answer
+ * - a streaming call: what was sent so far and its end, or all of it, as `streams` says
+ * - a connection without calls: the end, once it has been quiet for `quietPeriod`
+ *
+ * @since 0.1.0
+ */
+import * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import { dual } from "effect/Function"
+import { HttpRouter } from "effect/http/HttpRouter"
+import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
+import type * as Rpc from "effect/rpc/Rpc"
+import type { ResponseExitEncoded } from "effect/rpc/RpcMessage"
+import * as RpcSchema from "effect/rpc/RpcSchema"
+import { Protocol } from "effect/rpc/RpcServer"
+import * as Schema from "effect/Schema"
+import { SocketServer } from "effect/socket/SocketServer"
+import { Calls } from "./internal/calls.ts"
+import { defaultLimit } from "./internal/drain.ts"
+import { CurrentCarrier } from "./internal/handler.ts"
+import { Kms, type Service as KmsService } from "./internal/kms.ts"
+import { OptionError } from "./internal/options.ts"
+import { drainOf } from "./internal/sockets.ts"
+
+/**
+ * How the calls of an `RpcServer` are drained.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export interface Options {
+  /**
+   * What becomes of a streaming call when the drain begins: it ends, as if its handler had (`"end"`, the default), or the
+   * drain waits for it (`"wait"`). A predicate on the tag of the call says which end.
+   *
+   * A stream that comes to an end by itself, such as a download, is cut short by `"end"` without a word: have it waited
+   * for.
+   */
+  readonly streams?: "end" | "wait" | ((tag: string) => boolean) | undefined
+}
+
+/**
+ * Wraps the protocol of an `RpcServer`, so that its calls are finished before its connections close.
+ *
+ * **Details**
+ *
+ * `group` is what the server serves: it knows which calls are streams.
+ *
+ * Without a `Kms` the calls are finished when the scope of the server closes.
+ *
+ * **Gotchas**
+ *
+ * A call with `discard` is answered when it begins, and a notification is not answered at all: neither is waited for.
+ * What they do belongs in `Kms.busy` where it must not be cut short.
+ *
+ * Dies with `OptionError` if `streams` is none of the three.
+ *
+ * **Example** (Calls over TCP that are answered whatever happens)
+ *
+ * ```ts
+ * import { NodeRuntime } from "@effect/platform-node"
+ * import { Effect, Layer, Schema } from "effect"
+ * import { Rpc, RpcGroup, RpcSerialization, RpcServer } from "effect/rpc"
+ * import { Kms, KmsRpc, KmsTcp } from "effect-kms"
+ *
+ * class Arith extends RpcGroup.make(
+ *   Rpc.make("Multiply", { payload: { a: Schema.Int, b: Schema.Int }, success: Schema.Int })
+ * ) {}
+ *
+ * const Server = RpcServer.layer(Arith).pipe(
+ *   Layer.provide(Arith.toLayer({ Multiply: ({ a, b }) => Effect.succeed(a * b) })),
+ *   Layer.provide(RpcServer.layerProtocolSocketServer.pipe(KmsRpc.drain(Arith))),
+ *   Layer.provide(KmsTcp.layer({ port: 4004 })),
+ *   Layer.provide(RpcSerialization.layerNdjson)
+ * )
+ *
+ * Server.pipe(Kms.launch(), NodeRuntime.runMain({ teardown: Kms.teardown }))
+ * ```
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const drain: {
+  (
+    group: Group,
+    options?: Options
+  ): <A, E, R>(layer: Layer.Layer<A | Protocol, E, R>) => Layer.Layer<A | Protocol, E, R>
+  <A, E, R>(layer: Layer.Layer<A | Protocol, E, R>, group: Group, options?: Options): Layer.Layer<A | Protocol, E, R>
+} = dual(
+  (args) => Layer.isLayer(args[0]),
+  <A, E, R>(
+    layer: Layer.Layer<A | Protocol, E, R>,
+    group: Group,
+    options: Options = {}
+  ): Layer.Layer<A | Protocol, E, R> =>
+    Layer.fromBuild((memoMap, scope) =>
+      Effect.gen(function* () {
+        const isEnding = yield* Effect.orDie(Effect.fromResult(decode(options)))
+        const context = yield* Effect.context<R>()
+        const kms = yield* Kms
+        // Fresh, since the very same layer may also be used as it is.
+        const built = yield* Layer.buildWithMemoMap(Layer.fresh(layer), memoMap, scope).pipe(
+          Effect.provideContext(counting(context))
+        )
+        const protocol = Context.get(built as Context.Context<Protocol>, Protocol)
+        const calls = new Calls(protocol, endings(group, protocol, isEnding))
+        const server = Context.getOrUndefined(context as Context.Context<SocketServer>, SocketServer)
+        const drained = (server && drainOf(server)) ?? answered(calls, kms)
+        return Context.add(built, Protocol, calls.protocol(drained))
+      })
+    )
+)
+
+/** What a server serves. */
+type Group = { readonly requests: ReadonlyMap<string, Rpc.Any> }
+
+const decode = ({ streams = "end" }: Options): Result.Result<(tag: string) => boolean, OptionError> => {
+  if (streams === "end") return Result.succeed(() => true)
+  if (streams === "wait") return Result.succeed(() => false)
+  if (typeof streams === "function") return Result.succeed(streams)
+  const problem = 'neither "end" nor "wait" nor a function'
+  return Result.fail(new OptionError({ option: "streams", value: streams, problem }))
+}
+
+/** With what each stream that ends with the drain ends, as the protocol says it. */
+const endings = (group: Group, protocol: Protocol["Service"], isEnding: (tag: string) => boolean) => {
+  const ends = new Map<string, ResponseExitEncoded["exit"]>()
+  for (const [tag, rpc] of group.requests as ReadonlyMap<string, Rpc.AnyWithProps>) {
+    if (!RpcSchema.isStreamSchema(rpc.successSchema) || !isEnding(tag)) continue
+    // Of a stream only the failure has a schema that the user wrote, and there is none to encode.
+    const codec = protocol.codecFor(Schema.Exit(Schema.Void, Schema.Never, Schema.Never))
+    ends.set(tag, Schema.encodeSync(codec as Schema.Codec<unknown, ResponseExitEncoded["exit"]>)(Exit.void))
+  }
+  return (tag: string) => ends.get(tag)
+}
+
+/** The same services, but that whatever hears of a call knows that the calls on it are counted. */
+const counting = <R>(context: Context.Context<R>): Context.Context<R> => {
+  let counting = context as Context.Context<SocketServer | HttpRouter>
+  const server = Context.getOrUndefined(counting, SocketServer)
+  if (server !== undefined) {
+    const run = ((handler) => server.run((socket) => counted(handler(socket)))) as typeof server.run
+    counting = Context.add(counting, SocketServer, { ...server, run })
+  }
+  const router = Context.getOrUndefined(counting, HttpRouter)
+  if (router !== undefined) {
+    const add = ((method, path, handler, options) =>
+      router.add(method, path, Effect.isEffect(handler) ? counted(handler) : handler, options)) as typeof router.add
+    counting = Context.add(counting, HttpRouter, { ...router, add })
+  }
+  return counting as unknown as Context.Context<R>
+}
+
+const counted = <A, E, R>(handler: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.withFiber((fiber) => {
+    fiber.getRef(CurrentCarrier)?.count()
+    return handler
+  })
+
+/** Over what is not a server of ours: until every call has been answered, as long as a drain may take. */
+const answered = (calls: Calls, kms: KmsService): Effect.Effect<void> =>
+  Effect.suspend(() =>
+    Effect.asVoid(
+      Effect.timeoutOption(Effect.raceFirst(calls.awaitNone, Deferred.await(kms.forced)), defaultLimit(kms))
+    )
+  )

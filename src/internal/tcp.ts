@@ -1,0 +1,167 @@
+/**
+ * The connections of a TCP, TLS or Unix-domain server, under a drain: who handles each, and when it may close.
+ *
+ * A connection is ready once its peer can be heard: over TLS after the handshake. Then it goes to the `Run` that was
+ * started last and is still open, or waits for the first.
+ */
+import type { Server, Socket } from "node:net"
+import { type Connection, of, type Timing } from "./connections.ts"
+import { peer } from "./hijack.ts"
+import { ServerListener } from "./listener.ts"
+import type { Process } from "./process.ts"
+import { duration } from "./report.ts"
+import type { Run, Visit } from "./run.ts"
+import { now } from "./sweep.ts"
+
+export interface Options {
+  readonly kind: string
+  /** What tells of a connection that is ready. */
+  readonly event: "connection" | "secureConnection"
+  readonly timing: Timing
+  readonly host: Process
+  readonly onForce: () => void
+  /** A connection could not be accepted: the listener goes on. */
+  readonly onError: (error: Error) => void
+}
+
+export class SocketListener extends ServerListener {
+  private readonly options: Options
+  /** Those that are open, the newest last. */
+  private readonly open: Array<Run> = []
+  /** Those that finish what they have begun. */
+  private readonly closing = new Set<Run>()
+  /** Connections that are ready, and that nobody handles yet. */
+  private readonly waiting = new Set<Connection>()
+  /** Connections that somebody handles. */
+  private readonly visits = new Set<Visit>()
+  /** Handlers that nobody waited for any longer. */
+  private left = 0
+
+  constructor(server: Server, options: Options) {
+    super(options.kind, options.timing, options.host)
+    this.options = options
+    // Added before the registry puts its own in front.
+    server.on(options.event, (socket: Socket) => this.onReady(socket))
+    server.on("error", (error) => {
+      // One that comes while it is bound is the error of that.
+      if (this.name !== "") options.onError(error)
+    })
+    // A handshake that fails leaves its socket to whoever listens.
+    server.on("tlsClientError", (_, socket) => socket.destroy())
+    this.registry.attach(server, (connection) => this.onOpen(connection))
+  }
+
+  // --- Connections ---
+
+  private onOpen(connection: Connection): void {
+    // An error without a listener would be the end of the process; whoever handles it sees `errored`.
+    connection.socket.on("error", ignore)
+    if (this.state === "forced") connection.destroy()
+    // A handshake begins as the drain does.
+    else if (this.state === "draining" && this.options.event !== "connection") connection.schedule()
+  }
+
+  private onReady(socket: Socket): void {
+    const connection = of(socket)
+    if (connection === undefined) return
+    socket.on("error", ignore)
+    // Nothing is to be read before a handler asks for it.
+    socket.pause()
+    const run = this.open.at(-1)
+    if (run !== undefined) run.handle(connection)
+    else if (this.isDraining) connection.close()
+    else this.waiting.add(connection)
+  }
+
+  protected onClose(connection: Connection): void {
+    this.waiting.delete(connection)
+    if (this.state === "draining" && connection.unsent) {
+      this.tally.note(`what was still to be sent to ${peer(connection)}`)
+    }
+    this.check()
+  }
+
+  // --- Handlers ---
+
+  /** Takes connections from now on. */
+  add(run: Run): void {
+    this.open.push(run)
+    for (const connection of Array.from(this.waiting)) run.handle(connection)
+    this.waiting.clear()
+  }
+
+  /** It takes no new connections. */
+  retire(run: Run): void {
+    this.open.splice(this.open.indexOf(run), 1)
+    this.closing.add(run)
+  }
+
+  /** It has closed. */
+  remove(run: Run): void {
+    this.closing.delete(run)
+    this.left += run.handlers
+  }
+
+  /** Whether nobody takes connections. */
+  get isIdle(): boolean {
+    return this.open.length === 0
+  }
+
+  readonly began = (visit: Visit): void => void this.visits.add(visit)
+
+  readonly ended = (visit: Visit): void => {
+    if (this.visits.delete(visit) && this.state === "draining") this.tally.drained++
+    this.check()
+  }
+
+  // --- The drain ---
+
+  protected onBegin(): void {
+    for (const connection of this.registry.all) {
+      if (this.waiting.delete(connection)) connection.close()
+      else if (connection.adopter !== undefined) connection.adopter.end()
+      // Its handler has ended, and has left it to nobody.
+      else if (connection.spoke) connection.closeSoon()
+      else connection.schedule()
+    }
+  }
+
+  protected onForce(): void {
+    const at = now()
+    for (const visit of this.visits) {
+      this.tally.note(`connection from ${peer(visit.connection)} after ${duration(at - visit.since)}`)
+    }
+    for (const connection of Array.from(this.registry.all)) connection.destroy()
+    this.options.onForce()
+  }
+
+  // --- What it says of itself ---
+
+  /** Those that are open, and those that still finish. */
+  get runs(): ReadonlyArray<Run> {
+    return [...this.open, ...this.closing]
+  }
+
+  protected get handlers(): number {
+    return this.runs.reduce((sum, run) => sum + run.handlers, 0)
+  }
+  protected get unended(): number {
+    return this.left + this.handlers
+  }
+
+  readonly inFlight = (): number => {
+    let sum = 0
+    for (const visit of this.visits) sum += visit.inFlight
+    return sum
+  }
+
+  readonly oldest = (): string | undefined => {
+    // They are in the order in which they began.
+    for (const visit of this.visits) {
+      if (visit.inFlight > 0) return `connection from ${peer(visit.connection)} for ${duration(now() - visit.since)}`
+    }
+    return undefined
+  }
+}
+
+const ignore = (): void => {}
