@@ -19,6 +19,7 @@ import {
   Layer,
   Logger,
   Queue,
+  Redacted,
   References,
   Scope
 } from "effect"
@@ -27,6 +28,7 @@ import { TestClock } from "effect/testing"
 import { Kms, KmsTcp } from "effect-kms"
 import type { EventEmitter } from "node:events"
 import { readFileSync } from "node:fs"
+import { connect as connectTls } from "node:tls"
 import { cert, key } from "./support/certificate.ts"
 import * as Peers from "./support/peers.ts"
 import * as Ways from "./support/ways.ts"
@@ -243,6 +245,41 @@ describe.each(listeners)("a socket server on $name", ({ make, tls }) => {
   )
 })
 
+describe.each(listeners.filter(({ tls }) => !tls))("a socket server on $name", ({ make }) => {
+  it.live("lets a handler turn its connection to TLS, and closes that with all that was written", () =>
+    Effect.gen(function* () {
+      const server = yield* make
+      yield* serve(server, (socket) =>
+        Effect.gen(function* () {
+          const { pull, upgrade } = yield* socket.reader
+          const { write } = yield* socket.writer
+          yield* pull
+          yield* write("go ahead")
+          yield* upgrade({ key: Redacted.make(key), cert })
+          yield* pull
+          yield* write("x".repeat(300_000))
+        }).pipe(Effect.scoped)
+      )
+      const peer = yield* Peers.connect(portOf(server), { raw: true })
+      peer.send("STARTTLS")
+      yield* peer.raw(8)
+      peer.socket.removeAllListeners("data")
+      const secure = yield* Effect.acquireRelease(
+        Effect.sync(() => connectTls({ socket: peer.socket, ca: cert, servername: "localhost" })),
+        (socket) => Effect.sync(() => socket.destroy())
+      )
+      secure.write("secretly")
+      const bytes = yield* Effect.callback<number, Error>((resume) => {
+        let bytes = 0
+        secure.on("data", (chunk: Buffer) => (bytes += chunk.length))
+        secure.on("end", () => resume(Effect.succeed(bytes)))
+        secure.on("error", (error) => resume(Effect.fail(error)))
+      })
+      assert.strictEqual(bytes, 300_000)
+    }).pipe(Effect.scoped)
+  )
+})
+
 describe("KmsTcp", () => {
   const connect = (server: Server) => Peers.connect(portOf(server), { raw: true })
 
@@ -328,7 +365,8 @@ describe("KmsTcp", () => {
     )
   })
 
-  describe("TCP keep-alive", () => {
+  // Elsewhere nothing tells of the option.
+  describe.runIf(process.platform === "linux")("TCP keep-alive", () => {
     /** The timers of the sockets on a port: `02:...` is that of keep-alive, with its jiffies (proc(5)). */
     const timers = (port: number) =>
       readFileSync("/proc/net/tcp", "utf8")
@@ -351,8 +389,6 @@ describe("KmsTcp", () => {
 
     it.live("is on, after three minutes, unless it is asked for otherwise", () =>
       Effect.gen(function* () {
-        // Elsewhere nothing tells; the option is the same.
-        if (process.platform !== "linux") return
         const [timer] = yield* timersOf({})
         assert.match(timer!, /^02:/)
         assert.approximately(seconds(timer!), 180, 10)

@@ -4,7 +4,6 @@
  * Node's own bookkeeping misses some of them: `closeIdleConnections` those that never spoke, `closeAllConnections` those
  * that were upgraded. So there is one small record a connection, kept on the socket under a symbol.
  */
-import * as Effect from "effect/Effect"
 import type { Server, Socket } from "node:net"
 import type { Process } from "./process.ts"
 import { type Due, now, Sweep } from "./sweep.ts"
@@ -17,12 +16,10 @@ interface Keyed {
   readonly _parent?: Keyed
 }
 
-/** Something that carries streams over a connection, and closes in its own way: an HTTP/2 session. */
-export interface Session {
-  /** Tells the peer which stream was the last. */
-  readonly goaway: () => void
-  readonly close: () => void
-  readonly destroy: () => void
+/** What a connection closes by, where that is not its socket: an HTTP/2 session. */
+export interface Closing {
+  end(): void
+  destroy(): void
 }
 
 /** Whoever handles a connection apart from its server, and ends it in its own way. */
@@ -50,7 +47,7 @@ export class Connection implements Due {
   /** It left its server: a WebSocket, another upgrade, a tunnel. */
   hijacked = false
   adopter: Adopter | undefined
-  session: Session | undefined
+  session: Closing | undefined
   /** What its listener knows of the work on it. */
   work: unknown
   /** It asked for an upgrade, and got an answer instead. */
@@ -64,9 +61,6 @@ export class Connection implements Due {
   due = Number.POSITIVE_INFINITY
   /** What its peer had begun has been given its time. */
   private waited = false
-  /** The peer of its session has been told which stream is the last. */
-  told = false
-  private closable = false
 
   constructor(socket: Socket, owner: Connections) {
     this.socket = socket
@@ -178,7 +172,7 @@ export class Connection implements Due {
 
   close(): void {
     this.owner.sweep.cancel(this)
-    if (this.session !== undefined && !this.socket.writableFinished) return this.endSession(this.session)
+    if (this.session !== undefined && !this.socket.writableFinished) return this.session.end()
     // Over TLS the peer is told before the end, and there is a moment to write that.
     if ("encrypted" in this.socket && this.socket.writableLength === 0 && !this.socket.writableEnded) {
       this.socket.destroySoon()
@@ -197,33 +191,14 @@ export class Connection implements Due {
     if (socket.destroyed) return
     socket.end()
     socket.resume()
-    if (hurried || socket.writableFinished) this.closeSoon()
-    else socket.once("finish", finished)
+    if (hurried) this.closeSoon()
+    else this.closeAfterFinish()
   }
 
-  /**
-   * Tells the peer of a session which stream was the last, and closes the session once nothing is in flight. It is not
-   * closed before: of a stream that comes to a closed session Node lets go while it is still being read, which in Node
-   * 22.19 writes to memory that is free. And not in this turn: the peer has to be told first.
-   *
-   * Then Node waits for the peer to close its own half, for ever: from when all is written it has `closeTimeout` for that.
-   */
-  endSession(session: Session): void {
-    if (this.told) return this.closeSession(session)
-    this.told = true
-    session.goaway()
-    const { socket } = this
-    const written = () => this.closeSoon()
-    if (socket.writableFinished) written()
-    else socket.once("finish", written)
-    Effect.runFork(this.owner.host.turn).addObserver(() => {
-      this.closable = true
-      this.closeSession(session)
-    })
-  }
-
-  private closeSession(session: Session): void {
-    if (this.closable && this.inFlight === 0) session.close()
+  /** Its peer has `closeTimeout` to close it, from when all is written. */
+  closeAfterFinish(): void {
+    if (this.socket.writableFinished) this.closeSoon()
+    else this.socket.once("finish", finished)
   }
 
   destroy(): void {

@@ -12,6 +12,7 @@ import { Hijacks, peer } from "./hijack.ts"
 import { ServerListener } from "./listener.ts"
 import type { Process } from "./process.ts"
 import { duration } from "./report.ts"
+import { Session } from "./session.ts"
 import { now } from "./sweep.ts"
 
 /** One request and its response. */
@@ -92,7 +93,7 @@ export class HttpListener extends ServerListener {
   private onSession(session: ServerHttp2Session): void {
     const connection = of(session.socket)
     if (connection === undefined) return
-    connection.session = session
+    connection.session = new Session(session, connection, this.host)
     connection.work = new Set<Exchange>()
     if (this.state === "forced") connection.destroy()
   }
@@ -106,7 +107,7 @@ export class HttpListener extends ServerListener {
     const stream = (response as unknown as Http2ServerResponse).stream
     const connection = of(stream === undefined ? request.socket : stream.session?.socket)
     if (connection === undefined) return
-    if (stream !== undefined && connection.told) return this.refuse(response, stream)
+    if (stream !== undefined && sessionOf(connection)?.told === true) return this.refuse(response, stream)
     const exchange: Exchange = {
       listener: this,
       connection,
@@ -166,7 +167,7 @@ export class HttpListener extends ServerListener {
     if (session !== undefined) {
       // The first stream of a session that opened late; what the peer sent along with it is in by the next turn.
       if (this.state === "draining") {
-        const end = Effect.sync(() => connection.endSession(session))
+        const end = Effect.sync(() => session.end())
         Effect.runFork(Effect.andThen(this.host.turn, end))
       }
       return
@@ -234,7 +235,7 @@ export class HttpListener extends ServerListener {
   private letGo(connection: Connection): void {
     const { session } = connection
     if (connection.hijacked) this.hijacks.letGo(connection)
-    else if (session !== undefined && (connection.inFlight > 0 || connection.spoke)) connection.endSession(session)
+    else if (session !== undefined && (connection.inFlight > 0 || connection.spoke)) session.end()
     else if (connection.inFlight === 0) connection.schedule()
   }
 
@@ -270,6 +271,8 @@ export class HttpListener extends ServerListener {
     return oldest === undefined ? undefined : `${title(oldest.response)} for ${duration(now() - oldest.startedAt)}`
   }
 }
+
+const sessionOf = ({ session }: Connection): Session | undefined => (session instanceof Session ? session : undefined)
 
 function responseClosed(this: ServerResponse & Keyed): void {
   const exchange = this[key]

@@ -20,10 +20,11 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import { type Duplex, finished, PassThrough, Readable } from "node:stream"
-import { type Connection, of } from "./connections.ts"
+import { of } from "./connections.ts"
 import { CurrentHold, CurrentReleased, type Released } from "./gate.ts"
-import { type Carrier, CurrentCarrier, Handler } from "./handler.ts"
+import { type Carrier, CurrentCarrier } from "./handler.ts"
 import { handled } from "./hijack.ts"
+import { Upgrade } from "./upgrade.ts"
 
 type App = Effect.Effect<HttpServerResponse.HttpServerResponse, unknown, HttpServerRequest | Scope.Scope>
 type OnRequest = (request: IncomingMessage, response: ServerResponse) => void
@@ -72,37 +73,6 @@ export class StandIn {
     const handlers = this.collected as Handlers
     this.collected = {}
     return handlers
-  }
-}
-
-/** What the adapter keeps of a request that may upgrade. Private to it, and pinned by a test. */
-interface Upgradable {
-  readonly upgradeState?: { upgradeWith: (...args: ReadonlyArray<never>) => unknown }
-}
-
-/**
- * The handler of one request that may upgrade its connection. Until it does it is a request like any other: curl and
- * Java ask for `h2c` with each first request, and take any answer. From then on it may be interrupted, but only while no
- * busy section is live inside it.
- */
-class Upgrade extends Handler {
-  /** Its handler has asked for the connection. */
-  upgrading = false
-
-  constructor(fiber: Fiber.Fiber<unknown, unknown>, connection: Connection | undefined, request: HttpServerRequest) {
-    super(fiber, connection, false)
-    const state = (request as unknown as Upgradable).upgradeState!
-    const { upgradeWith } = state
-    // The state is shared by the views of the request that routers make.
-    state.upgradeWith = (...args) => {
-      this.upgrading = true
-      this.onIdle()
-      return upgradeWith(...args)
-    }
-  }
-
-  protected override get isLeavable(): boolean {
-    return this.upgrading
   }
 }
 
