@@ -112,7 +112,7 @@ export const make = (
  *         Effect.gen(function* () {
  *           const { pull } = yield* socket.reader
  *           const { writeAll } = yield* socket.writer
- *           yield* pull.pipe(Effect.flatMap(writeAll), Effect.forever)
+ *           return yield* pull.pipe(Effect.flatMap(writeAll), Effect.forever)
  *         }).pipe(Effect.scoped, Effect.ignore)
  *       )
  *       .pipe(Effect.forkScoped)

@@ -56,12 +56,14 @@ const read = (socket: Socket.Socket) =>
 
 const bytes = (chunk: Uint8Array | string) => (typeof chunk === "string" ? Buffer.from(chunk) : chunk)
 
-const echo = (socket: Socket.Socket) =>
+const echoing = (socket: Socket.Socket) =>
   Effect.gen(function* () {
     const { pull } = yield* socket.reader
     const { writeAll } = yield* socket.writer
     return yield* Effect.forever(Effect.flatMap(pull, writeAll))
   }).pipe(Effect.scoped)
+
+const echo = (socket: Socket.Socket) => Effect.ignore(echoing(socket))
 
 const text = (peer: Peers.Peer, length: number) => Effect.map(peer.raw(length), (buffer) => buffer.toString())
 
@@ -121,7 +123,7 @@ describe.each(listeners)("a socket server on $name", ({ make, tls }) => {
       const server = yield* make
       const heard = yield* Deferred.make<unknown>()
       yield* serve(server, (socket) =>
-        echo(socket).pipe(Effect.tapError((error) => Deferred.succeed(heard, error.reason._tag)))
+        echoing(socket).pipe(Effect.tapError((error) => Deferred.succeed(heard, error.reason._tag)))
       )
       const peer = yield* connect(server)
       peer.send("hi")
@@ -218,7 +220,7 @@ describe.each(listeners)("a socket server on $name", ({ make, tls }) => {
       const server = yield* make
       const heard = yield* Deferred.make<unknown>()
       yield* serve(server, (socket) =>
-        echo(socket).pipe(Effect.tapError((error) => Deferred.succeed(heard, error.reason._tag)))
+        echoing(socket).pipe(Effect.tapError((error) => Deferred.succeed(heard, error.reason._tag)))
       )
       const peer = yield* connect(server)
       peer.send("x")

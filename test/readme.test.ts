@@ -4,7 +4,7 @@ import { beside, start } from "./support/program.ts"
 import * as Snippets from "./support/snippets.ts"
 
 const { readme, snippets } = Snippets
-const servers = snippets.filter(({ isProgram, ports }) => isProgram && ports > 0)
+const servers = snippets.filter(({ isProgram, listeners }) => isProgram && listeners > 0)
 const announce = beside(import.meta.url, "support/announce.ts")
 
 describe("the code in the README and in the docstrings", () => {
@@ -39,7 +39,7 @@ describe("the code in the README and in the docstrings", () => {
           const NODE_OPTIONS = `--conditions=effect-kms-source --import=${announce}`
           const running = yield* start(file, { env: { NODE_OPTIONS, PORT: "0" } })
           // One line a listener: with the last of them the program is up.
-          yield* running.printed(new RegExp(`(?:Announced: port \\d+[^]*?){${server.ports}}`))
+          yield* running.printed(new RegExp(`(?:Announced: \\S+[^]*?){${server.listeners}}`))
           yield* running.kill("SIGTERM")
           const ended = yield* running.ended
           assert.deepStrictEqual([ended.code, ended.signal], [code, null], running.output())

@@ -1,5 +1,5 @@
 /**
- * Preloaded into a program with `--import`: prints the port of each server as soon as it listens, since not every program
+ * Preloaded into a program with `--import`: prints the address of each server as soon as it listens, since not every program
  * says so itself.
  */
 import { type AddressInfo, Server } from "node:net"
@@ -7,6 +7,9 @@ import { type AddressInfo, Server } from "node:net"
 const listen = Server.prototype.listen as (...args: Array<unknown>) => Server
 
 Server.prototype.listen = function (this: Server, ...args: Array<unknown>) {
-  this.once("listening", () => console.log(`Announced: port ${(this.address() as AddressInfo).port}`))
+  this.once("listening", () => {
+    const address = this.address() as AddressInfo | string
+    console.log(`Announced: ${typeof address === "string" ? address : address.port}`)
+  })
   return listen.apply(this, args)
 }

@@ -15,8 +15,8 @@ export interface Snippet {
   readonly code: string
   /** A whole program; a fragment only has to compile. */
   readonly isProgram: boolean
-  /** How many listeners it opens on ports. */
-  readonly ports: number
+  /** How many listeners it opens. */
+  readonly listeners: number
 }
 
 /** The fences of one file, in their order. In a source file, those in its docstrings. */
@@ -45,8 +45,8 @@ const snippetsOf = (path: string): Array<Snippet> => {
 }
 
 const snippet = (where: string, code: string): Snippet => {
-  const ports = code.replace(/(?<!:)\/\/.*$/gm, "").match(/\bport(?=\s*[:,}])|\blisten\(\d/g)
-  return { where, code, isProgram: /\brunMain\b/.test(code), ports: ports?.length ?? 0 }
+  const listeners = code.replace(/(?<!:)\/\/.*$/gm, "").match(/\bport(?=\s*[:,}])|\blisten\(\d|\bpath(?=: "\/)/g)
+  return { where, code, isProgram: /\brunMain\b/.test(code), listeners: listeners?.length ?? 0 }
 }
 
 export const readme = "README.md"
