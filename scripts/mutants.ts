@@ -31,6 +31,9 @@ const invariant = (number: number): Test => [
   `invariant ${number}:`
 ]
 
+const tcp = (name: string): Test => ["test/KmsTcp.test.ts", name]
+const hijack = (name: string): Test => ["test/KmsHijack.test.ts", name]
+
 const mutants: ReadonlyArray<Mutant> = [
   {
     test: invariant(1),
@@ -206,6 +209,111 @@ const mutants: ReadonlyArray<Mutant> = [
     file: "internal/http.ts",
     from: 'response.on("close", responseClosed)',
     to: 'Effect.runFork(Effect.void); response.on("close", responseClosed)'
+  },
+  {
+    test: tcp('"wait" tells a handler'),
+    title: "handlers are interrupted at once, whatever onDrain says",
+    file: "internal/handler.ts",
+    from: "if (!this.waits) this.leave()",
+    to: "this.leave()"
+  },
+  {
+    test: tcp('Kms.launch and a signal: "interrupt" interrupts'),
+    title: "a handler is interrupted in the middle of a busy section",
+    file: "internal/handler.ts",
+    from: "this.isLeaving && this.busy === 0 && this.isLeavable",
+    to: "this.isLeaving && this.isLeavable"
+  },
+  {
+    test: tcp("delivers the last bytes of a handler that has ended"),
+    title: "a connection is destroyed as soon as its handler has ended",
+    file: "internal/connections.ts",
+    from: "    socket.end()\n    socket.resume()\n",
+    to: "    socket.destroy()\n"
+  },
+  {
+    test: tcp("delivers the last bytes of a handler that has ended"),
+    title: "what is still being sent when the drain begins has closeTimeout",
+    file: "internal/tcp.ts",
+    from: "else if (!connection.lingering) connection.closeSoon()",
+    to: "else connection.closeSoon()"
+  },
+  {
+    test: tcp("waits for a peer to close its half no longer than closeTimeout"),
+    title: "a peer that does not close its half is waited for",
+    file: "internal/connections.ts",
+    from: 'else this.socket.once("finish", finished)',
+    to: "else void finished"
+  },
+  {
+    test: tcp("closes connections that nobody runs a handler for"),
+    title: "connections that nobody handles stay open",
+    file: "internal/tcp.ts",
+    from: "if (this.waiting.delete(connection)) connection.close()",
+    to: "if (this.waiting.delete(connection)) connection.stir()"
+  },
+  {
+    test: tcp("of the last run is that of the listener"),
+    title: "the listener goes on accepting when nobody runs on it any more",
+    file: "internal/sockets.ts",
+    from: "if (listener.isIdle || drain.isBegun()) yield* drain.run",
+    to: "if (drain.isBegun()) yield* drain.run"
+  },
+  {
+    test: tcp("of one of several runs waits for its handlers alone"),
+    title: "the listener drains with the first of several runs that ends",
+    file: "internal/sockets.ts",
+    from: "if (listener.isIdle || drain.isBegun()) yield* drain.run",
+    to: "if (listener.isIdle !== drain.isBegun() || drain !== undefined) yield* drain.run"
+  },
+  {
+    test: tcp("leaves a socket that its handler passed on"),
+    title: "a connection closes with its handler, also where that has passed it on",
+    file: "internal/run.ts",
+    from: "if (!isSuccess && !this.opened)",
+    to: "if (!this.opened)"
+  },
+  {
+    test: tcp("with drainOn: release goes on accepting"),
+    title: "the busy sections of a late listener wait for a gate that has closed",
+    file: "internal/run.ts",
+    from: "this.options.released ? { live: true } : undefined",
+    to: "this.options.released ? undefined : undefined"
+  },
+  {
+    test: tcp("is on, after three minutes"),
+    title: "TCP keep-alive is off",
+    file: "KmsTcp.ts",
+    from: "const keepAlive = { keepAlive: true",
+    to: "const keepAlive = { keepAlive: false"
+  },
+  {
+    test: hijack("that does not answer is destroyed after closeTimeout"),
+    title: "a peer that does not answer the goodbye is waited for",
+    file: "internal/hijack.ts",
+    from: "if (told || connection.owner.draining) connection.closeSoon()",
+    to: "void told"
+  },
+  {
+    test: hijack("is waited for as long as its goodbye takes"),
+    title: "a goodbye is not waited for",
+    file: "internal/adopt.ts",
+    from: "Effect.runFork(this.goodbye).addObserver(() => {",
+    to: "queueMicrotask(() => {\n      void this.goodbye"
+  },
+  {
+    test: hijack("Kms.launch and a signal: a WebSocket of ws has its goodbye"),
+    title: "a socket that left a listener of ours is counted twice",
+    file: "internal/adopt.ts",
+    from: "own?.hijacked === true ? own : this.take(socket)",
+    to: "own?.hijacked === true && own === undefined ? own : this.take(socket)"
+  },
+  {
+    test: hijack("once the drain has begun its goodbye is said at once"),
+    title: "a socket that is adopted late is not asked to end",
+    file: "internal/connections.ts",
+    from: "if (this.owner.draining) adopter.end()",
+    to: "void adopter"
   }
 ]
 

@@ -14,21 +14,23 @@
  *
  * @since 0.1.0
  */
+import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import { dual } from "effect/Function"
 import { HttpRouter } from "effect/http/HttpRouter"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
-import type * as Rpc from "effect/rpc/Rpc"
+import * as Rpc from "effect/rpc/Rpc"
 import type { ResponseExitEncoded } from "effect/rpc/RpcMessage"
 import * as RpcSchema from "effect/rpc/RpcSchema"
 import { Protocol } from "effect/rpc/RpcServer"
 import * as Schema from "effect/Schema"
 import { SocketServer } from "effect/socket/SocketServer"
-import { Calls } from "./internal/calls.ts"
+import { Calls, type Exits } from "./internal/calls.ts"
 import { defaultLimit } from "./internal/drain.ts"
 import { CurrentCarrier } from "./internal/handler.ts"
 import { Kms, type Service as KmsService } from "./internal/kms.ts"
@@ -111,14 +113,14 @@ export const drain: {
         const isEnding = yield* Effect.orDie(Effect.fromResult(decode(options)))
         const context = yield* Effect.context<R>()
         const kms = yield* Kms
+        const runs = new Set<Fiber.Fiber<unknown, unknown>>()
         // Fresh, since the very same layer may also be used as it is.
         const built = yield* Layer.buildWithMemoMap(Layer.fresh(layer), memoMap, scope).pipe(
-          Effect.provideContext(counting(context))
+          Effect.provideContext(counting(context, runs))
         )
         const protocol = Context.get(built as Context.Context<Protocol>, Protocol)
-        const calls = new Calls(protocol, endings(group, protocol, isEnding))
-        const server = Context.getOrUndefined(context as Context.Context<SocketServer>, SocketServer)
-        const drained = (server && drainOf(server)) ?? answered(calls, kms)
+        const calls = yield* Calls.make(protocol, exitsOf(group, protocol, isEnding))
+        const drained = Effect.suspend(() => (runs.size > 0 ? Fiber.interruptAll(runs) : answered(calls, kms)))
         return Context.add(built, Protocol, calls.protocol(drained))
       })
     )
@@ -135,24 +137,54 @@ const decode = ({ streams = "end" }: Options): Result.Result<(tag: string) => bo
   return Result.fail(new OptionError({ option: "streams", value: streams, problem }))
 }
 
-/** With what each stream that ends with the drain ends, as the protocol says it. */
-const endings = (group: Group, protocol: Protocol["Service"], isEnding: (tag: string) => boolean) => {
-  const ends = new Map<string, ResponseExitEncoded["exit"]>()
-  for (const [tag, rpc] of group.requests as ReadonlyMap<string, Rpc.AnyWithProps>) {
-    if (!RpcSchema.isStreamSchema(rpc.successSchema) || !isEnding(tag)) continue
-    // Of a stream only the failure has a schema that the user wrote, and there is none to encode.
-    const codec = protocol.codecFor(Schema.Exit(Schema.Void, Schema.Never, Schema.Never))
-    ends.set(tag, Schema.encodeSync(codec as Schema.Codec<unknown, ResponseExitEncoded["exit"]>)(Exit.void))
+/** What the calls of a server may end with, as the protocol says it. */
+const exitsOf = (group: Group, protocol: Protocol["Service"], isEnding: (tag: string) => boolean) => {
+  const requests = group.requests as ReadonlyMap<string, Rpc.AnyWithProps>
+  const ending = new Set<string>()
+  for (const [tag, rpc] of requests) if (RpcSchema.isStreamSchema(rpc.successSchema) && isEnding(tag)) ending.add(tag)
+  const make = (rpc: Rpc.AnyWithProps): Exits => {
+    // That of the client: some protocols say of what type a value is.
+    const codec = protocol.codecFor(Rpc.exitSchema(rpc)) as Schema.Codec<Exit.Exit<unknown, unknown>, Encoded>
+    const decode = Schema.decodeUnknownExit(codec)
+    const encode = Schema.encodeSync(codec)
+    return {
+      end: ending.has(rpc._tag) ? encode(Exit.void) : undefined,
+      refused: encode(Exit.interrupt()),
+      isInterruption: (exit) => {
+        const decoded = decode(exit)
+        return Exit.isSuccess(decoded) && Exit.isFailure(decoded.value) && Cause.hasInterruptsOnly(decoded.value.cause)
+      }
+    }
   }
-  return (tag: string) => ends.get(tag)
+  const known = new Map<string, Exits>()
+  return (tag: string): Exits | undefined => {
+    const made = known.get(tag)
+    const rpc = requests.get(tag)
+    if (made !== undefined || rpc === undefined) return made
+    const exits = make(rpc)
+    known.set(tag, exits)
+    return exits
+  }
 }
 
-/** The same services, but that whatever hears of a call knows that the calls on it are counted. */
-const counting = <R>(context: Context.Context<R>): Context.Context<R> => {
+type Encoded = ResponseExitEncoded["exit"]
+
+/**
+ * The same services, but that whatever hears of a call knows that the calls on it are counted. A server of ours that is
+ * run is noted in `runs`: to end that run is to drain its connections.
+ */
+const counting = <R>(context: Context.Context<R>, runs: Set<Fiber.Fiber<unknown, unknown>>): Context.Context<R> => {
   let counting = context as Context.Context<SocketServer | HttpRouter>
   const server = Context.getOrUndefined(counting, SocketServer)
   if (server !== undefined) {
-    const run = ((handler) => server.run((socket) => counted(handler(socket)))) as typeof server.run
+    const run = ((handler) => {
+      const running = server.run((socket) => counted(handler(socket)))
+      if (drainOf(server) === undefined) return running
+      return Effect.withFiber((fiber) => {
+        runs.add(fiber)
+        return running
+      })
+    }) as typeof server.run
     counting = Context.add(counting, SocketServer, { ...server, run })
   }
   const router = Context.getOrUndefined(counting, HttpRouter)
@@ -173,7 +205,5 @@ const counted = <A, E, R>(handler: Effect.Effect<A, E, R>): Effect.Effect<A, E, 
 /** Over what is not a server of ours: until every call has been answered, as long as a drain may take. */
 const answered = (calls: Calls, kms: KmsService): Effect.Effect<void> =>
   Effect.suspend(() =>
-    Effect.asVoid(
-      Effect.timeoutOption(Effect.raceFirst(calls.awaitNone, Deferred.await(kms.forced)), defaultLimit(kms))
-    )
+    Effect.asVoid(Effect.timeoutOption(Effect.raceFirst(calls.finish, Deferred.await(kms.forced)), defaultLimit(kms)))
   )

@@ -616,6 +616,44 @@ describe("KmsTcp", () => {
       }).pipe(Effect.scoped)
     )
 
+    it.live("delivers the last bytes of a handler that has ended, however long its peer takes to read them", () =>
+      Effect.gen(function* () {
+        const ready = yield* Deferred.make<Server>()
+        const written = yield* Deferred.make<void>()
+        const app = Layer.effectDiscard(
+          Effect.gen(function* () {
+            const server = yield* SocketServer.SocketServer
+            yield* serve(server, (socket) =>
+              Effect.scoped(
+                Effect.gen(function* () {
+                  yield* read(socket)
+                  const own = yield* NodeSocket.NetSocket
+                  // All of it is in the hands of Node, and most of it nowhere else.
+                  yield* Effect.sync(() => own.write(Buffer.alloc(16_000_000, "x")))
+                  yield* Deferred.succeed(written, undefined)
+                })
+              )
+            )
+            yield* Deferred.succeed(ready, server)
+          })
+        ).pipe(Layer.provide(KmsTcp.layer({ ...local, closeTimeout: 100 })))
+        const program = yield* Ways.launchSignal.start(app)
+        const peer = yield* connect(yield* Deferred.await(ready))
+        peer.socket.pause()
+        peer.send("go")
+        yield* Deferred.await(written)
+        program.begin()
+        // Longer than it would have to close its half.
+        yield* Effect.sleep("300 millis")
+        assert.isFalse(program.isEnded())
+        peer.socket.resume()
+        const { ended, error } = yield* peer.closed
+        assert.deepStrictEqual([ended, error], [true, undefined])
+        assert.lengthOf(yield* peer.raw(16_000_000), 16_000_000)
+        assert.strictEqual((yield* program.ended).code, 0)
+      }).pipe(Effect.scoped)
+    )
+
     it.live("closes connections that nobody runs a handler for", () =>
       Effect.gen(function* () {
         const ready = yield* Deferred.make<Server>()

@@ -1,44 +1,84 @@
 /**
- * The calls of an `RpcServer`: which are in flight, on which connection, and which of them are streams that end with the
- * drain. All of it is read off the messages of its `Protocol`.
+ * The calls of an `RpcServer`: which are in flight, on which connection, which of them are streams that end with the
+ * drain, and until when new ones are taken. All of it is read off the messages of its `Protocol`.
+ *
+ * Once the drain has begun a client may go on calling for `quietPeriod`, counted from the last call that it had made
+ * before. Without an end to that a client that calls without pause would never be quiet, and be cut in the middle of a
+ * call at the deadline. What it calls after that is not handed to the server; it fails at the client when the connection
+ * ends, which it does as soon as the calls that were taken have been answered.
  */
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Queue from "effect/Queue"
 import type { FromClientEncoded, FromServerEncoded, RequestEncoded, ResponseExitEncoded } from "effect/rpc/RpcMessage"
 import type { Protocol } from "effect/rpc/RpcServer"
-import { type Carrier, CurrentCarrier } from "./handler.ts"
+import { type Carrier, CurrentCarrier, Handler } from "./handler.ts"
+import { now } from "./sweep.ts"
 
 type Service = Protocol["Service"]
 type Receive = Parameters<Service["run"]>[0]
 type Id = string | number
+type Encoded = ResponseExitEncoded["exit"]
+
+/** What the calls of one tag may end with, as their protocol says it. */
+export interface Exits {
+  /** Of a stream that ends with the drain: its end. */
+  readonly end: Encoded | undefined
+  /** Of a call that was not taken. */
+  readonly refused: Encoded
+  /** Whether it is that of a call that was interrupted. */
+  readonly isInterruption: (exit: Encoded) => boolean
+}
 
 /** One call that has not been answered. */
 interface Call {
-  /** With what it ends at the drain, where it is a stream that does. */
-  readonly end: ResponseExitEncoded["exit"] | undefined
-  /** It has been asked to. */
+  /** What it may end with, where it is a stream that ends with the drain. */
+  readonly stream: Exits | undefined
+  /** It was there when the drain began. */
+  early: boolean
+  /** The server knows of it: before, there is nothing to interrupt. */
+  begun: boolean
+  /** It has been asked to end. */
   ending: boolean
 }
 
 /** One client: a connection, or over HTTP a request. */
 interface Client {
+  readonly id: number
   readonly carrier: Carrier | undefined
   readonly calls: Map<Id, Call>
+  /** How many calls are left of those that were there when the drain began. */
+  early: number
+  /** When the drain began, or the last of these calls ended. */
+  since: number | undefined
+  /** How long from then on new calls are taken. */
+  readonly grace: number
+  /** Takes back that its carrier tells of its end. */
+  readonly forget: (() => void) | undefined
 }
 
 export class Calls {
   private readonly inner: Service
-  private readonly endOf: (tag: string) => ResponseExitEncoded["exit"] | undefined
+  private readonly exitsOf: (tag: string) => Exits | undefined
   private readonly clients = new Map<number, Client>()
+  /** Clients that have gone, for the server. */
+  private readonly disconnects: Queue.Queue<number>
+  private deliver: Receive = () => Effect.void
   private inFlight = 0
   private empty = Deferred.makeUnsafe<void>()
+  /** Its server stops while its connections go on. */
+  private finishing = false
 
-  /** `endOf` tells with what a stream ends at the drain; `undefined` for whatever is waited for. */
-  constructor(inner: Service, endOf: (tag: string) => ResponseExitEncoded["exit"] | undefined) {
+  /** `exitsOf` tells of the calls with a tag; `undefined` where the server knows of none. */
+  static readonly make = (inner: Service, exitsOf: (tag: string) => Exits | undefined): Effect.Effect<Calls> =>
+    Effect.map(Queue.unbounded<number>(), (disconnects) => new Calls(inner, exitsOf, disconnects))
+
+  private constructor(inner: Service, exitsOf: (tag: string) => Exits | undefined, disconnects: Queue.Queue<number>) {
     this.inner = inner
-    this.endOf = endOf
+    this.exitsOf = exitsOf
+    this.disconnects = disconnects
   }
 
   /**
@@ -47,14 +87,18 @@ export class Calls {
    */
   readonly protocol = (drained: Effect.Effect<void>): Service => ({
     ...this.inner,
+    disconnects: this.disconnects,
     send: this.send,
     run: (receive) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.gen({ self: this }, function* () {
+          this.deliver = receive
+          this.finishing = false
           // In a fiber of its own: what comes in meanwhile is still received.
-          const running = yield* Effect.forkDetach(restore(this.inner.run(this.receive(receive))), {
-            startImmediately: true
-          })
+          const running = yield* Effect.forkDetach(
+            restore(Effect.andThen(Effect.forkChild(this.forgetting), this.inner.run(this.receive))),
+            { startImmediately: true }
+          )
           const exit = yield* Effect.exit(restore(Fiber.join(running)))
           yield* drained
           yield* Fiber.interrupt(running)
@@ -63,63 +107,124 @@ export class Calls {
       )
   })
 
-  /** Completes when no call is in flight. */
-  readonly awaitNone: Effect.Effect<void> = Effect.suspend(() =>
+  /**
+   * Completes when no call is in flight. For whoever has no connections to close: streams end, and a client whose calls
+   * have been answered is taken no new ones from.
+   */
+  readonly finish: Effect.Effect<void> = Effect.suspend(() => {
+    this.finishing = true
+    const clients = Array.from(this.clients.values())
+    return Effect.andThen(
+      Effect.forEach(clients, (client) => this.drain(client), { discard: true }),
+      this.awaitNone
+    )
+  })
+
+  private readonly awaitNone: Effect.Effect<void> = Effect.suspend(() =>
     this.inFlight === 0 ? Effect.void : Effect.andThen(Deferred.await(this.empty), this.awaitNone)
   )
 
-  // --- What comes in ---
+  // --- Clients ---
 
-  private readonly receive =
-    (receive: Receive): Receive =>
-    (clientId, message) =>
-      Effect.withFiber((fiber) => {
-        const client = this.clients.get(clientId) ?? this.meet(clientId, fiber, receive)
-        if (message._tag === "Request" && message.isNotification !== true) {
-          return this.begin(client, clientId, message, receive)
-        }
-        client.carrier?.hear()
-        return receive(clientId, message)
-      })
-
-  private meet(clientId: number, fiber: Fiber.Fiber<unknown, unknown>, receive: Receive): Client {
+  private meet(id: number, fiber: Fiber.Fiber<unknown, unknown>): Client {
     const carrier = fiber.getRef(CurrentCarrier)
-    const client: Client = { carrier, calls: new Map() }
-    this.clients.set(clientId, client)
-    carrier?.count()
-    const context = fiber.context
-    const removal = carrier?.onEnding(() => Effect.runForkWith(context)(this.endStreams(client, clientId, receive)))
-    const gone = () => {
-      removal?.()
-      this.clients.delete(clientId)
-      for (const id of Array.from(client.calls.keys())) this.settle(client, id)
+    const client: Client = {
+      id,
+      carrier,
+      calls: new Map(),
+      early: 0,
+      since: this.finishing || carrier?.isEnding === true ? now() : undefined,
+      // A request has its end by itself, and its connection none after it.
+      grace:
+        carrier instanceof Handler ? (carrier.connection?.owner.timing.quietPeriod ?? 0) : Number.POSITIVE_INFINITY,
+      forget: carrier?.onEnding(() => void Effect.runForkWith(fiber.context)(this.drain(client)))
     }
-    if (carrier === undefined) fiber.addObserver(gone)
-    else carrier.onGone(fiber, gone)
+    this.clients.set(id, client)
+    carrier?.count()
     return client
   }
 
-  private begin(client: Client, clientId: number, request: RequestEncoded, receive: Receive): Effect.Effect<void> {
+  /** Hears of the clients that have gone. Nobody is told of their calls: what carried them has gone, too. */
+  private readonly forgetting: Effect.Effect<never> = Effect.suspend(() => Queue.take(this.inner.disconnects)).pipe(
+    Effect.flatMap((id) => {
+      const client = this.clients.get(id)
+      this.clients.delete(id)
+      client?.forget?.()
+      for (let left = client?.calls.size ?? 0; left > 0; left--) this.ended()
+      return Queue.offer(this.disconnects, id)
+    }),
+    Effect.forever
+  )
+
+  /** The drain begins for a client. */
+  private drain(client: Client): Effect.Effect<void> {
+    if (client.since === undefined) {
+      client.since = now()
+      client.early = client.calls.size
+      for (const call of client.calls.values()) call.early = true
+    }
+    return this.endStreams(client)
+  }
+
+  /** Whether a call that comes now is taken. */
+  private takes({ early, grace, since }: Client): boolean {
+    return since === undefined || early > 0 || now() < since + (this.finishing ? 0 : grace)
+  }
+
+  // --- What comes in ---
+
+  private readonly receive: Receive = (clientId, message) =>
+    Effect.withFiber((fiber) => {
+      const client = this.clients.get(clientId)
+      if (message._tag === "Request" && message.isNotification !== true) {
+        return this.begin(client ?? this.meet(clientId, fiber), message)
+      }
+      const received = this.deliver(clientId, message)
+      // Not before: the answer to a ping may take a while, and a call may have come along with the ping.
+      return client !== undefined && client.calls.size > 0
+        ? received
+        : Effect.andThen(received, heard(fiber.getRef(CurrentCarrier)))
+    })
+
+  private begin(client: Client, request: RequestEncoded): Effect.Effect<void> {
     // The server decodes a message in place.
     const { id, tag } = request
+    const exits = this.exitsOf(tag)
+    if (exits !== undefined && !this.takes(client)) return this.refuse(client, id, exits)
+    const stream = exits?.end === undefined ? undefined : exits
+    const call: Call = { stream, early: false, begun: false, ending: false }
     if (!client.calls.has(id)) {
-      client.calls.set(id, { end: this.endOf(tag), ending: false })
+      client.calls.set(id, call)
       client.carrier?.engage()
       this.inFlight++
     }
-    const begun = receive(clientId, request)
-    return client.carrier?.isEnding === true ? Effect.andThen(begun, this.endStreams(client, clientId, receive)) : begun
+    const begun = this.deliver(client.id, request)
+    if (stream === undefined) return begun
+    return Effect.andThen(
+      begun,
+      Effect.suspend(() => {
+        call.begun = true
+        return client.since === undefined ? Effect.void : this.endStreams(client)
+      })
+    )
+  }
+
+  /** It is not executed. A connection that ends says so better than any answer: that a caller can tell from a failure. */
+  private refuse(client: Client, requestId: Id, { refused }: Exits): Effect.Effect<void> {
+    return this.finishing
+      ? this.inner.send(client.id, { _tag: "Exit", requestId, exit: refused })
+      : heard(client.carrier)
   }
 
   /** Interrupts the streams of a client that end with the drain. */
-  private endStreams(client: Client, clientId: number, receive: Receive): Effect.Effect<void> {
+  private endStreams(client: Client): Effect.Effect<void> {
     const ending: Array<FromClientEncoded> = []
     for (const [requestId, call] of client.calls) {
-      if (call.end === undefined || call.ending) continue
+      if (call.stream === undefined || !call.begun || call.ending) continue
       call.ending = true
-      ending.push({ _tag: "Interrupt", requestId } as FromClientEncoded)
+      ending.push({ _tag: "Interrupt", requestId })
     }
-    return Effect.forEach(ending, (message) => receive(clientId, message), { discard: true })
+    return Effect.forEach(ending, (message) => Effect.exit(this.deliver(client.id, message)), { discard: true })
   }
 
   // --- What goes out ---
@@ -128,12 +233,13 @@ export class Calls {
     const client = this.clients.get(clientId)
     if (client === undefined) return this.inner.send(clientId, response, transferables)
     if (response._tag === "Exit") {
-      const { requestId } = response
+      const { exit, requestId } = response
       const call = client.calls.get(requestId)
       // For its client a stream that was ended has ended, and not failed.
-      const sent = call?.ending === true && isInterruption(response.exit) ? { ...response, exit: call.end! } : response
+      const sent: FromServerEncoded =
+        call?.ending === true && call.stream!.isInterruption(exit) ? { ...response, exit: call.stream!.end! } : response
       return Effect.ensuring(
-        this.inner.send(clientId, sent as FromServerEncoded, transferables),
+        this.inner.send(clientId, sent, transferables),
         Effect.sync(() => this.settle(client, requestId))
       )
     }
@@ -149,8 +255,15 @@ export class Calls {
   }
 
   private settle(client: Client, id: Id): void {
-    if (!client.calls.delete(id)) return
+    const call = client.calls.get(id)
+    if (call === undefined) return
+    client.calls.delete(id)
+    if (call.early && --client.early === 0) client.since = now()
     client.carrier?.settle()
+    this.ended()
+  }
+
+  private ended(): void {
     this.inFlight--
     if (this.inFlight > 0) return
     Deferred.doneUnsafe(this.empty, Exit.void)
@@ -158,5 +271,5 @@ export class Calls {
   }
 }
 
-const isInterruption = (exit: ResponseExitEncoded["exit"]): boolean =>
-  exit._tag === "Failure" && exit.cause.every(({ _tag }) => _tag === "Interrupt")
+/** Something has come that is no call. */
+const heard = (carrier: Carrier | undefined): Effect.Effect<void> => Effect.sync(() => carrier?.hear())

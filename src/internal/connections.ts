@@ -54,6 +54,8 @@ export class Connection implements Due {
   answered = false
   /** Who was at its other end when its time had come: a closed socket does not know. */
   peer: string | undefined
+  /** It closes once all has been sent. */
+  lingering = false
   /** It was closed because its time had come. */
   expired = false
   /** Something was left to be sent then. */
@@ -189,6 +191,7 @@ export class Connection implements Due {
   linger(hurried: boolean): void {
     const { socket } = this
     if (socket.destroyed) return
+    this.lingering = true
     socket.end()
     socket.resume()
     if (hurried) this.closeSoon()

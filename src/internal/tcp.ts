@@ -120,9 +120,10 @@ export class SocketListener extends ServerListener {
     for (const connection of this.registry.all) {
       if (this.waiting.delete(connection)) connection.close()
       else if (connection.adopter !== undefined) connection.adopter.end()
+      // Its handshake is under way.
+      else if (!connection.spoke) connection.schedule()
       // Its handler has ended, and has left it to nobody.
-      else if (connection.spoke) connection.closeSoon()
-      else connection.schedule()
+      else if (!connection.lingering) connection.closeSoon()
     }
   }
 

@@ -82,15 +82,12 @@ const isSame = (a: Identity, b: Identity): boolean =>
 
 /** The socket at `path` that nobody listens on, or undefined if nothing is there. Fails if there is anything else. */
 const look = (path: string): Effect.Effect<Identity, unknown> =>
-  Effect.flatMap(
-    Effect.mapError(
-      Effect.try(() => identify(path)),
-      ({ cause }) => cause
-    ),
-    (found) => {
+  Effect.try(() => identify(path)).pipe(
+    Effect.mapError(({ cause }) => cause),
+    Effect.flatMap((found) => {
       if (found === undefined) return Effect.undefined
       return found.isSocket() ? Effect.as(refuses(path), found) : Effect.fail(problem("ENOTSOCK", "not a socket"))
-    }
+    })
   )
 
 /** Succeeds if nobody listens on the socket at `path`. */
@@ -103,11 +100,11 @@ const refuses = (path: string): Effect.Effect<void, unknown> =>
       resume(Effect.fail(problem("EADDRINUSE", "somebody listens there")))
     })
     socket.on("error", (cause: NodeJS.ErrnoException) => {
-      if (cause.code === "ECONNREFUSED") resume(Effect.void)
-      else if (cause.code === "ENOENT") resume(Effect.fail(new Again()))
-      // Somebody listens, and has not accepted those who came before.
-      else if (cause.code === "EAGAIN") resume(Effect.fail(problem("EADDRINUSE", cause.message)))
-      else resume(Effect.fail(cause))
+      if (cause.code === "ECONNREFUSED") return resume(Effect.void)
+      // It has just gone, or its server has, which leaves those whom it has not accepted.
+      if (cause.code === "ENOENT" || cause.code === "ECONNRESET") return resume(Effect.fail(new Again()))
+      // Too many wait to be accepted.
+      resume(Effect.fail(cause.code === "EAGAIN" ? problem("EADDRINUSE", cause.message) : cause))
     })
     return Effect.sync(() => socket.destroy())
   })
