@@ -2,377 +2,97 @@
  * Takes away what keeps each invariant of DESIGN.md, and other promises, one after the other, and sees that the test of it
  * fails. A mutant that survives is a promise that no test holds up; it fails this program.
  *
- *     npm run mutants [part of a title]
+ *     npm run mutants [part of a test or title]
  *
- * Works on a copy of the project, and leaves nothing behind.
+ * Works on copies of the project, two at a time, and leaves nothing behind.
  */
-import { spawnSync } from "node:child_process"
+import { execFile } from "node:child_process"
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
-
-/** A test: its file, and the beginning of its name. */
-type Test = readonly [file: string, name: string]
-
-interface Mutant {
-  /** What is to fail. */
-  readonly test: Test
-  /** What is broken, as a sentence. */
-  readonly title: string
-  readonly file: string
-  /** This text, which is in the file exactly once, becomes the other. */
-  readonly from: string
-  readonly to: string
-}
-
-const invariant = (number: number): Test => [
-  [4, 5, 8].includes(number) ? "test/e2e/invariants.test.ts" : "test/invariants.test.ts",
-  `invariant ${number}:`
-]
-
-const tcp = (name: string): Test => ["test/KmsTcp.test.ts", name]
-const hijack = (name: string): Test => ["test/KmsHijack.test.ts", name]
-
-const mutants: ReadonlyArray<Mutant> = [
-  {
-    test: invariant(1),
-    title: "the listening socket stays open during the drain",
-    file: "internal/bind.ts",
-    from: "if (server.listening) NetServer.prototype.close.call(server)",
-    to: "void NetServer"
-  },
-  {
-    test: invariant(1),
-    title: "a listener drains only when its own scope closes",
-    file: "internal/drain.ts",
-    from: "this.drainOn = options.drainOn",
-    to: 'this.drainOn = options.drainOn === "release" ? options.drainOn : "release"'
-  },
-  {
-    test: invariant(2),
-    title: "the first of several pipelined responses says close",
-    file: "internal/http.ts",
-    from: "if (work !== undefined && !(work instanceof Set) && !work.response.headersSent) this.askToLeave(work)",
-    to: "for (const exchange of exchanges(connection)) exchange.response.shouldKeepAlive = false; void work"
-  },
-  {
-    test: invariant(2),
-    title: "a connection that has half a request is closed at once",
-    file: "internal/connections.ts",
-    from: "this.waited = true\n      this.closeAt(now() + closeTimeout)",
-    to: "this.close()"
-  },
-  {
-    test: invariant(3),
-    title: "nothing waits for what is in flight",
-    file: "internal/supervisor.ts",
-    from: "yield* Effect.raceFirst(Deferred.await(shutdown.empty), forced)",
-    to: "void forced"
-  },
-  {
-    test: invariant(3),
-    title: "a busy section is not counted",
-    file: "internal/shutdown.ts",
-    from: "return this.gate.live.size === 0 && this.with",
-    to: "this.gate.close(); return this.with"
-  },
-  {
-    test: invariant(3),
-    title: "listeners are not waited for",
-    file: "internal/shutdown.ts",
-    from: "this.withShutdown().every((drain) => drain.isDone())\n  }",
-    to: "this.withShutdown().length >= 0\n  }"
-  },
-  {
-    test: invariant(4),
-    title: "responses in flight do not say close",
-    file: "internal/http.ts",
-    from: "response.shouldKeepAlive = false\n  }",
-    to: "void response\n  }"
-  },
-  {
-    test: invariant(5),
-    title: "the deadline is not looked at",
-    file: "internal/supervisor.ts",
-    from: "Effect.timeoutOption(Fiber.await(unwinding), deadline - shutdown.now())",
-    to: "Effect.timeoutOption(Fiber.await(unwinding), 3_600_000 + deadline - deadline)"
-  },
-  {
-    test: invariant(5),
-    title: "finalizers are waited for after the cut, for ever",
-    file: "internal/supervisor.ts",
-    from: "Effect.timeoutOption(Fiber.await(unwinding), left)",
-    to: "Effect.timeoutOption(Fiber.await(unwinding), left + 3_600_000)"
-  },
-  {
-    test: invariant(6),
-    title: "a second signal is ignored",
-    file: "internal/signals.ts",
-    from: "if (seen) return on.again(signal)",
-    to: "if (seen) return"
-  },
-  {
-    test: invariant(6),
-    title: "the echo of a signal counts as a second one",
-    file: "internal/signals.ts",
-    from: "const echo = 500",
-    to: "const echo = 0"
-  },
-  {
-    test: invariant(7),
-    title: "the scope of a launched layer is not closed",
-    file: "Kms.ts",
-    from: "release: (exit) => Scope.close(scope, exit)",
-    to: "release: (exit) => Effect.asVoid(Effect.succeed([Scope.close, exit]))"
-  },
-  {
-    test: invariant(7),
-    title: "signal handlers stay",
-    file: "internal/supervisor.ts",
-    from: "yield* Scope.close(listening, Exit.void)",
-    to: "void listening"
-  },
-  {
-    test: invariant(8),
-    title: "the server's own timer is not ended when the last connection goes",
-    file: "internal/http.ts",
-    from: "if (this.isDraining && this.registry.all.size === 0) this.letGoOfServer()",
-    to: ""
-  },
-  {
-    test: invariant(8),
-    title: "the server's own timer is not ended when there is no connection",
-    file: "internal/http.ts",
-    from: "    if (this.registry.all.size === 0) this.letGoOfServer()",
-    to: ""
-  },
-  {
-    test: invariant(8),
-    title: "a keep-alive handle is left behind",
-    file: "internal/drain.ts",
-    from: "this.endedAt = this.now()",
-    to: "this.endedAt = this.now(); globalThis.setInterval(() => {}, 1000)"
-  },
-  {
-    test: invariant(9),
-    title: "the lame duck goes by real time",
-    file: "internal/supervisor.ts",
-    from: "yield* Effect.timeoutOption(forced, lameDuck)",
-    to: "yield* Effect.provideService(Effect.timeoutOption(forced, lameDuck), Clock.Clock, Clock.Clock.defaultValue())"
-  },
-  {
-    test: invariant(9),
-    title: "a quiet connection is never looked at",
-    file: "internal/sweep.ts",
-    from: "Effect.runFork(Effect.provideService(this.run, Clock.Clock, Clock.Clock.defaultValue()))",
-    to: "void Effect.provideService(this.run, Clock.Clock, Clock.Clock.defaultValue())"
-  },
-  {
-    test: invariant(10),
-    title: "the listener drains with the first application that closes",
-    file: "KmsHttp.ts",
-    from: "if (serves.isEmpty || drain.isBegun()) yield* drain.run",
-    to: "if (serves.isEmpty !== drain.isBegun() || drain !== undefined) yield* drain.run"
-  },
-  {
-    test: invariant(10),
-    title: "an application that closes does not wait for its requests",
-    file: "KmsHttp.ts",
-    from: "yield* drain.part(serve.awaitEmpty)",
-    to: "void serve.awaitEmpty"
-  },
-  {
-    test: invariant(11),
-    title: "what ends by itself is not counted",
-    file: "internal/http.ts",
-    from: 'if (this.state === "draining") {\n      this.tally.drained++',
-    to: 'if (this.state === "draining") {'
-  },
-  {
-    test: invariant(11),
-    title: "what is cut is not noted",
-    file: "internal/tally.ts",
-    from: "this.cut++\n",
-    to: ""
-  },
-  {
-    test: invariant(12),
-    title: "every request has a listener of its own",
-    file: "internal/http.ts",
-    from: 'response.on("close", responseClosed)',
-    to: 'response.on("close", () => responseClosed.call(response))'
-  },
-  {
-    test: invariant(12),
-    title: "every request starts a fiber",
-    file: "internal/http.ts",
-    from: 'response.on("close", responseClosed)',
-    to: 'Effect.runFork(Effect.void); response.on("close", responseClosed)'
-  },
-  {
-    test: tcp('"wait" tells a handler'),
-    title: "handlers are interrupted at once, whatever onDrain says",
-    file: "internal/handler.ts",
-    from: "if (!this.waits) this.leave()",
-    to: "this.leave()"
-  },
-  {
-    test: tcp('Kms.launch and a signal: "interrupt" interrupts'),
-    title: "a handler is interrupted in the middle of a busy section",
-    file: "internal/handler.ts",
-    from: "this.isLeaving && this.busy === 0 && this.isLeavable",
-    to: "this.isLeaving && this.isLeavable"
-  },
-  {
-    test: tcp("delivers the last bytes of a handler that has ended"),
-    title: "a connection is destroyed as soon as its handler has ended",
-    file: "internal/connections.ts",
-    from: "    socket.end()\n    socket.resume()\n",
-    to: "    socket.destroy()\n"
-  },
-  {
-    test: tcp("delivers the last bytes of a handler that has ended"),
-    title: "what is still being sent when the drain begins has closeTimeout",
-    file: "internal/tcp.ts",
-    from: "else if (!connection.lingering) connection.closeSoon()",
-    to: "else connection.closeSoon()"
-  },
-  {
-    test: tcp("waits for a peer to close its half no longer than closeTimeout"),
-    title: "a peer that does not close its half is waited for",
-    file: "internal/connections.ts",
-    from: 'else this.socket.once("finish", finished)',
-    to: "else void finished"
-  },
-  {
-    test: tcp("closes connections that nobody runs a handler for"),
-    title: "connections that nobody handles stay open",
-    file: "internal/tcp.ts",
-    from: "if (this.waiting.delete(connection)) connection.close()",
-    to: "if (this.waiting.delete(connection)) connection.stir()"
-  },
-  {
-    test: tcp("of the last run is that of the listener"),
-    title: "the listener goes on accepting when nobody runs on it any more",
-    file: "internal/sockets.ts",
-    from: "if (listener.isIdle || drain.isBegun()) yield* drain.run",
-    to: "if (drain.isBegun()) yield* drain.run"
-  },
-  {
-    test: tcp("of one of several runs waits for its handlers alone"),
-    title: "the listener drains with the first of several runs that ends",
-    file: "internal/sockets.ts",
-    from: "if (listener.isIdle || drain.isBegun()) yield* drain.run",
-    to: "if (listener.isIdle !== drain.isBegun() || drain !== undefined) yield* drain.run"
-  },
-  {
-    test: tcp("leaves a socket that its handler passed on"),
-    title: "a connection closes with its handler, also where that has passed it on",
-    file: "internal/run.ts",
-    from: "if (!isSuccess && !this.opened)",
-    to: "if (!this.opened)"
-  },
-  {
-    test: tcp("with drainOn: release goes on accepting"),
-    title: "the busy sections of a late listener wait for a gate that has closed",
-    file: "internal/run.ts",
-    from: "this.options.released ? { live: true } : undefined",
-    to: "this.options.released ? undefined : undefined"
-  },
-  {
-    test: tcp("is on, after three minutes"),
-    title: "TCP keep-alive is off",
-    file: "KmsTcp.ts",
-    from: "const keepAlive = { keepAlive: true",
-    to: "const keepAlive = { keepAlive: false"
-  },
-  {
-    test: hijack("that does not answer is destroyed after closeTimeout"),
-    title: "a peer that does not answer the goodbye is waited for",
-    file: "internal/hijack.ts",
-    from: "if (told || connection.owner.draining) connection.closeSoon()",
-    to: "void told"
-  },
-  {
-    test: hijack("is waited for as long as its goodbye takes"),
-    title: "a goodbye is not waited for",
-    file: "internal/adopt.ts",
-    from: "Effect.runFork(this.goodbye).addObserver(() => {",
-    to: "queueMicrotask(() => {\n      void this.goodbye"
-  },
-  {
-    test: hijack("Kms.launch and a signal: a WebSocket of ws has its goodbye"),
-    title: "a socket that left a listener of ours is counted twice",
-    file: "internal/adopt.ts",
-    from: "own?.hijacked === true ? own : this.take(socket)",
-    to: "own?.hijacked === true && own === undefined ? own : this.take(socket)"
-  },
-  {
-    test: hijack("once the drain has begun its goodbye is said at once"),
-    title: "a socket that is adopted late is not asked to end",
-    file: "internal/connections.ts",
-    from: "if (this.owner.draining) adopter.end()",
-    to: "void adopter"
-  }
-]
+import { type Mutant, mutants, type Test } from "./mutant-list.ts"
 
 const root = fileURLToPath(new URL("..", import.meta.url))
 const copied = ["src", "test", "examples", "package.json", "tsconfig.json", "vitest.config.ts"]
 
-const run = (dir: string, [file, name]: Test) =>
-  spawnSync(
-    process.execPath,
-    [
-      join(root, "node_modules/vitest/vitest.mjs"),
-      "run",
-      file,
-      "--testNamePattern",
-      name.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&")
-    ],
-    { cwd: dir, encoding: "utf8", env: { ...process.env, NODE_OPTIONS: "" } }
-  )
+const copy = (): string => {
+  const dir = mkdtempSync(join(tmpdir(), "mutants-"))
+  for (const name of copied) cpSync(join(root, name), join(dir, name), { recursive: true })
+  symlinkSync(join(root, "node_modules"), join(dir, "node_modules"))
+  return dir
+}
 
-const passed = (output: string): boolean => /Tests .*\b[1-9]\d* passed/.test(output) && !/failed/.test(output)
-const failed = (output: string): boolean => /Tests .*\b[1-9]\d* failed/.test(output)
+interface Outcome {
+  readonly passed: boolean
+  readonly failed: boolean
+  readonly output: string
+}
+
+const run = (dir: string, [file, name]: Test): Promise<Outcome> =>
+  new Promise((resolve) => {
+    const pattern = name.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&")
+    const args = [join(root, "node_modules/vitest/vitest.mjs"), "run", file, "--testNamePattern", pattern]
+    const env = { ...process.env, NODE_OPTIONS: "", NO_COLOR: "1", FORCE_COLOR: "" }
+    execFile(process.execPath, args, { cwd: dir, env, maxBuffer: 64 * 1024 * 1024 }, (error, stdout, stderr) => {
+      const summary = /Tests .*/.exec(plain(stdout))?.[0] ?? ""
+      const failed = /\b[1-9]\d* failed/.test(summary)
+      resolve({
+        passed: error === null && !failed && /\b[1-9]\d* passed/.test(summary),
+        failed: error !== null && failed,
+        output: stdout + stderr
+      })
+    })
+  })
 
 const plain = (output: string): string =>
   output.replaceAll(new RegExp(`${String.fromCharCode(27)}\\[[0-9;]*m`, "g"), "")
 
-const dir = mkdtempSync(join(tmpdir(), "mutants-"))
 let survivors = 0
-try {
-  for (const name of copied) cpSync(join(root, name), join(dir, name), { recursive: true })
-  symlinkSync(join(root, "node_modules"), join(dir, "node_modules"))
-  const wanted = process.argv[2] ?? ""
-  const chosen = mutants.filter(({ test: [file, name], title }) => `${file}: ${name} ${title}`.includes(wanted))
-  const sound = new Set<string>()
-  for (const { file, from, test, title, to } of chosen) {
-    const path = join(dir, "src", file)
-    const source = readFileSync(path, "utf8")
-    const promise = test.join(": ")
-    if (source.split(from).length !== 2) {
-      console.error(`${title}: ${file} does not have this exactly once:\n${from}`)
-      survivors++
-      continue
-    }
-    if (!sound.has(promise)) {
-      const { stderr, stdout } = run(dir, test)
-      if (!passed(plain(stdout))) throw new Error(`${promise} fails as it is:\n${stdout}${stderr}`)
-      sound.add(promise)
-    }
-    writeFileSync(
-      path,
-      source.replace(from, () => to)
-    )
-    const { status, stdout } = run(dir, test)
-    writeFileSync(path, source)
-    const killed = status !== 0 && failed(plain(stdout))
-    if (!killed) survivors++
-    console.log(`${killed ? "killed  " : "SURVIVED"} ${title} (${promise})`)
-  }
-  console.log(`${chosen.length} mutants, ${survivors} survived`)
-} finally {
-  rmSync(dir, { recursive: true, force: true })
+
+const survived = (line: string): void => {
+  survivors++
+  console.log(line)
 }
+
+/** Plays mutants on a copy of its own, until none is left. */
+const lane = async (queue: Array<Mutant>, sound: Map<string, Promise<Outcome>>): Promise<void> => {
+  const dir = copy()
+  try {
+    for (let mutant = queue.shift(); mutant !== undefined; mutant = queue.shift()) {
+      const { file, from, test, title, to } = mutant
+      const path = join(dir, "src", file)
+      const source = readFileSync(path, "utf8")
+      const promise = test.join(": ")
+      if (source.split(from).length !== 2) {
+        survived(`${title}: ${file} does not have this exactly once:\n${from}`)
+        continue
+      }
+      const unbroken = sound.get(promise) ?? run(dir, test)
+      sound.set(promise, unbroken)
+      const { output, passed } = await unbroken
+      if (!passed) {
+        survived(`${title}: ${promise} does not pass as it is:\n${output}`)
+        continue
+      }
+      writeFileSync(
+        path,
+        source.replace(from, () => to)
+      )
+      const { failed } = await run(dir, test)
+      writeFileSync(path, source)
+      if (failed) console.log(`killed   ${title} (${promise})`)
+      else survived(`SURVIVED ${title} (${promise})`)
+    }
+  } finally {
+    rmSync(dir, { recursive: true, force: true })
+  }
+}
+
+const wanted = process.argv[2] ?? ""
+const chosen = mutants.filter(({ test: [file, name], title }) => `${file}: ${name} ${title}`.includes(wanted))
+const queue = [...chosen]
+const sound = new Map<string, Promise<Outcome>>()
+await Promise.all([lane(queue, sound), lane(queue, sound)])
+console.log(`${chosen.length} mutants, ${survivors} survived`)
 process.exitCode = survivors === 0 ? 0 : 1

@@ -29,7 +29,10 @@ import * as Sockets from "./internal/sockets.ts"
 export interface Options extends Net.ServerOpts, Sockets.SocketOptions {
   /** Where the socket is. Its directory has to be there, and to be writable. */
   readonly path: string
-  /** The permissions of the file, from `0` to `0o777`: who may write to it may connect. Default `0o600`. */
+  /**
+   * The permissions of the file, from `0` to `0o777`: who may write to it may connect. Default `0o600`. An abstract socket
+   * has no file: a mode for it is an error.
+   */
   readonly mode?: number | undefined
   /** The length of the accept queue. Default 511. */
   readonly backlog?: number | undefined
@@ -54,7 +57,7 @@ export const make = (
 ): Effect.Effect<SocketServer.SocketServer["Service"], SocketServer.SocketServerError, Scope.Scope> =>
   Sockets.make(
     { kind: "unix", event: "connection", server: () => Net.createServer(options) },
-    { ...options, mode: options.mode ?? 0o600 }
+    { ...options, defaultMode: 0o600 }
   )
 
 /**

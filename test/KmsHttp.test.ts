@@ -1395,7 +1395,7 @@ describe("trouble at the start", () => {
       what: "a path that is another file",
       options: ({ file }) => ({ path: file }),
       address: ({ file }) => file,
-      says: /the address is in use$/
+      says: /not a socket$/
     },
     {
       what: "a path that is too long",

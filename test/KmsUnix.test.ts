@@ -7,6 +7,7 @@ import { Deferred, Effect, Fiber, Latch, Layer, type Scope } from "effect"
 import { HttpRouter, HttpServerResponse } from "effect/http"
 import { SocketServer } from "effect/socket"
 import { KmsHttp, KmsTcp, KmsUnix } from "effect-kms"
+import { randomUUID } from "node:crypto"
 import { existsSync, lstatSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs"
 import { createServer, request } from "node:http"
 import { connect } from "node:net"
@@ -115,6 +116,22 @@ describe("KmsUnix", () => {
         /^Option mode is 1023: 0o1777 is not from 0 to 0o777$/
       )
       assert.deepStrictEqual(readdirSync(dir), ["file"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live.runIf(process.platform === "linux")("listens on a name in the abstract namespace, which has no file", () =>
+    Effect.gen(function* () {
+      const path = `\0effect-kms-${randomUUID()}`
+      const entered = yield* Deferred.make<void>()
+      const app = sayer(entered, Latch.makeUnsafe(true)).pipe(Layer.provide(KmsUnix.layer({ path })))
+      const program = yield* Ways.launchSignal.start(app)
+      assert.strictEqual(yield* read(path), "word")
+      program.begin()
+      const { report } = yield* program.ended
+      assert.strictEqual(report!.listeners[0]!.name, `unix @${path.slice(1)}`)
+      assert.strictEqual(yield* read(path), "ECONNREFUSED")
+      const message = yield* Effect.map(Effect.flip(Effect.scoped(KmsUnix.make({ path, mode: 0o600 }))), String)
+      assert.match(message, /this process makes no file there that could have a mode/)
     }).pipe(Effect.scoped)
   )
 

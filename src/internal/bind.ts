@@ -42,7 +42,12 @@ const problems: Record<string, string> = {
 }
 
 /** What to listen on, as Node has it, and the mode of the file of a Unix socket. */
-export type Options = ListenOptions & { readonly fd?: number | undefined; readonly mode?: number | undefined }
+export type Options = ListenOptions & {
+  readonly fd?: number | undefined
+  readonly mode?: number | undefined
+  /** That of a file that this process makes, where none is given. */
+  readonly defaultMode?: number | undefined
+}
 
 /** A server that listens. */
 export interface Bound {
@@ -98,7 +103,7 @@ const bind = (server: Server, options: Options): Effect.Effect<Unix.SocketFile |
   if (problem !== undefined) return Effect.fail(problem)
   if (path !== undefined && ownsFile(path, options)) {
     return Unix.make(path, (place) =>
-      listening(server, () => place(options.mode, (name) => listenAt(server, options, name)))
+      listening(server, () => place(options.mode ?? options.defaultMode, (name) => listenAt(server, options, name)))
     )
   }
   if (options.mode !== undefined) return Effect.fail(Unix.problem("ENOMODE", "there is no file that could have a mode"))

@@ -14,6 +14,7 @@ import * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
 import type { FromClientEncoded, FromServerEncoded, RequestEncoded, ResponseExitEncoded } from "effect/rpc/RpcMessage"
 import type { Protocol } from "effect/rpc/RpcServer"
+import { CurrentHold, type Hold } from "./gate.ts"
 import { type Carrier, CurrentCarrier, Handler } from "./handler.ts"
 import { now } from "./sweep.ts"
 
@@ -34,14 +35,45 @@ export interface Exits {
 
 /** One call that has not been answered. */
 interface Call {
-  /** What it may end with, where it is a stream that ends with the drain. */
-  readonly stream: Exits | undefined
+  /** Where it is a stream that ends with the drain. */
+  readonly stream: Stream | undefined
   /** It was there when the drain began. */
   early: boolean
+}
+
+/** A stream that ends with the drain, and the busy sections in it: they are not cut short, and count on its connection, too. */
+class Stream implements Hold {
+  readonly exits: Exits
   /** The server knows of it: before, there is nothing to interrupt. */
-  begun: boolean
+  begun = false
   /** It has been asked to end. */
-  ending: boolean
+  ending = false
+  private readonly outer: Hold | undefined
+  private readonly onFree: () => void
+  private sections = 0
+
+  constructor(exits: Exits, outer: Hold | undefined, onFree: () => void) {
+    this.exits = exits
+    this.outer = outer
+    this.onFree = onFree
+  }
+
+  get busy(): number {
+    return this.sections
+  }
+  set busy(sections: number) {
+    if (this.outer !== undefined) this.outer.busy += sections - this.sections
+    this.sections = sections
+  }
+
+  onIdle(): void {
+    this.onFree()
+    if (this.outer?.busy === 0) this.outer.onIdle()
+  }
+
+  get isEndable(): boolean {
+    return this.begun && !this.ending && this.sections === 0
+  }
 }
 
 /** One client: a connection, or over HTTP a request. */
@@ -55,6 +87,8 @@ interface Client {
   since: number | undefined
   /** How long from then on new calls are taken. */
   readonly grace: number
+  /** Lets its streams end. */
+  readonly end: () => void
   /** Takes back that its carrier tells of its end. */
   readonly forget: (() => void) | undefined
 }
@@ -128,6 +162,7 @@ export class Calls {
 
   private meet(id: number, fiber: Fiber.Fiber<unknown, unknown>): Client {
     const carrier = fiber.getRef(CurrentCarrier)
+    const end = () => void Effect.runForkWith(fiber.context)(this.drain(client))
     const client: Client = {
       id,
       carrier,
@@ -137,7 +172,8 @@ export class Calls {
       // A request has its end by itself, and its connection none after it.
       grace:
         carrier instanceof Handler ? (carrier.connection?.owner.timing.quietPeriod ?? 0) : Number.POSITIVE_INFINITY,
-      forget: carrier?.onEnding(() => void Effect.runForkWith(fiber.context)(this.drain(client)))
+      end,
+      forget: carrier?.onEnding(end)
     }
     this.clients.set(id, client)
     carrier?.count()
@@ -177,7 +213,7 @@ export class Calls {
     Effect.withFiber((fiber) => {
       const client = this.clients.get(clientId)
       if (message._tag === "Request" && message.isNotification !== true) {
-        return this.begin(client ?? this.meet(clientId, fiber), message)
+        return this.begin(client ?? this.meet(clientId, fiber), message, fiber.getRef(CurrentHold))
       }
       const received = this.deliver(clientId, message)
       // Not before: the answer to a ping may take a while, and a call may have come along with the ping.
@@ -186,42 +222,45 @@ export class Calls {
         : Effect.andThen(received, heard(fiber.getRef(CurrentCarrier)))
     })
 
-  private begin(client: Client, request: RequestEncoded): Effect.Effect<void> {
+  private begin(client: Client, request: RequestEncoded, hold: Hold | undefined): Effect.Effect<void> {
     // The server decodes a message in place.
     const { id, tag } = request
     const exits = this.exitsOf(tag)
-    if (exits !== undefined && !this.takes(client)) return this.refuse(client, id, exits)
-    const stream = exits?.end === undefined ? undefined : exits
-    const call: Call = { stream, early: false, begun: false, ending: false }
+    if (!this.takes(client)) return this.refuse(client, request, exits)
+    const free = () => {
+      if (client.since !== undefined) client.end()
+    }
+    const stream = exits?.end === undefined ? undefined : new Stream(exits, hold, free)
     if (!client.calls.has(id)) {
-      client.calls.set(id, call)
+      client.calls.set(id, { stream, early: false })
       client.carrier?.engage()
       this.inFlight++
     }
-    const begun = this.deliver(client.id, request)
-    if (stream === undefined) return begun
+    if (stream === undefined) return this.deliver(client.id, request)
     return Effect.andThen(
-      begun,
+      Effect.provideService(this.deliver(client.id, request), CurrentHold, stream),
       Effect.suspend(() => {
-        call.begun = true
+        stream.begun = true
         return client.since === undefined ? Effect.void : this.endStreams(client)
       })
     )
   }
 
-  /** It is not executed. A connection that ends says so better than any answer: that a caller can tell from a failure. */
-  private refuse(client: Client, requestId: Id, { refused }: Exits): Effect.Effect<void> {
-    return this.finishing
-      ? this.inner.send(client.id, { _tag: "Exit", requestId, exit: refused })
-      : heard(client.carrier)
+  /** It is not executed. The end of its connection tells its caller so in a way that can be told from a failure. */
+  private refuse(client: Client, request: RequestEncoded, exits: Exits | undefined): Effect.Effect<void> {
+    if (!this.finishing) return heard(client.carrier)
+    // Here there may be no such end. What nobody knows the server answers at once.
+    return exits === undefined
+      ? this.deliver(client.id, request)
+      : this.inner.send(client.id, { _tag: "Exit", requestId: request.id, exit: exits.refused })
   }
 
   /** Interrupts the streams of a client that end with the drain. */
   private endStreams(client: Client): Effect.Effect<void> {
     const ending: Array<FromClientEncoded> = []
-    for (const [requestId, call] of client.calls) {
-      if (call.stream === undefined || !call.begun || call.ending) continue
-      call.ending = true
+    for (const [requestId, { stream }] of client.calls) {
+      if (stream?.isEndable !== true) continue
+      stream.ending = true
       ending.push({ _tag: "Interrupt", requestId })
     }
     return Effect.forEach(ending, (message) => Effect.exit(this.deliver(client.id, message)), { discard: true })
@@ -234,10 +273,12 @@ export class Calls {
     if (client === undefined) return this.inner.send(clientId, response, transferables)
     if (response._tag === "Exit") {
       const { exit, requestId } = response
-      const call = client.calls.get(requestId)
+      const stream = client.calls.get(requestId)?.stream
       // For its client a stream that was ended has ended, and not failed.
       const sent: FromServerEncoded =
-        call?.ending === true && call.stream!.isInterruption(exit) ? { ...response, exit: call.stream!.end! } : response
+        stream?.ending === true && stream.exits.isInterruption(exit)
+          ? { ...response, exit: stream.exits.end! }
+          : response
       return Effect.ensuring(
         this.inner.send(clientId, sent, transferables),
         Effect.sync(() => this.settle(client, requestId))

@@ -9,7 +9,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
-import type { ListenOptions, Server } from "node:net"
+import type { Server } from "node:net"
 import * as Bind from "./bind.ts"
 import { type Connection, Connections, type Timing } from "./connections.ts"
 import * as Drain from "./drain.ts"
@@ -124,7 +124,7 @@ export abstract class ServerListener implements Drain.Listener {
 export const listen = Effect.fnUntraced(function* (
   listener: ServerListener,
   server: Server,
-  options: ListenOptions & { readonly mode?: number | undefined; readonly name?: string | undefined },
+  options: Bind.Options & { readonly name?: string | undefined },
   drainOptions: Drain.Options,
   release: (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void>
 ): Effect.fn.Return<Drain.Drain, Bind.BindError, Scope.Scope> {

@@ -10,8 +10,8 @@ import * as NetAddress from "effect/net/NetAddress"
 import * as Result from "effect/Result"
 import * as Scope from "effect/Scope"
 import * as SocketServer from "effect/socket/SocketServer"
-import type { AddressInfo, ListenOptions, Server } from "node:net"
-import type { BindError } from "./bind.ts"
+import type { AddressInfo, Server } from "node:net"
+import type { BindError, Options } from "./bind.ts"
 import * as Drain from "./drain.ts"
 import { Kms } from "./kms.ts"
 import { bounded, decodeTiming, interruption, listen } from "./listener.ts"
@@ -64,7 +64,7 @@ export const drainOf = (server: Service): Effect.Effect<void> | undefined => dra
 
 export const make = Effect.fnUntraced(function* (
   spec: Spec,
-  options: SocketOptions & ListenOptions & { readonly mode?: number | undefined }
+  options: SocketOptions & Options
 ): Effect.fn.Return<Service, SocketServer.SocketServerError, Scope.Scope> {
   const { drain: drainOptions, onDrain, timing } = yield* openError(Effect.fromResult(decode(options)))
   yield* Drain.admitted

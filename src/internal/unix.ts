@@ -21,8 +21,6 @@ import { OptionError } from "./options.ts"
 
 /** A file in its place. */
 export interface SocketFile {
-  /** Where it was bound, and is no longer: Node takes it for its address. */
-  readonly boundAt: string
   /**
    * Removes it, if it is still the one that was made. To be called before its server closes: as long as that is open no
    * other file can get its inode number, and no other process takes it for one that nobody listens on.
@@ -51,7 +49,7 @@ const looks = 250
 /** How often a lock is met before it is taken for one whose owner has died: 3 seconds, where the owner needs one. */
 const patience = 150
 
-/** Takes `path` for what `listening` makes listen there. It is given the means to, and may be run again. */
+/** Takes `path` for a server that `listening` tells to listen, by means of `place`. It is run again where others interfere. */
 export const make = (
   path: string,
   listening: (place: Place) => Effect.Effect<SocketFile | undefined, unknown>
@@ -119,6 +117,8 @@ const place = (
   mode: number | undefined,
   bind: Bind
 ): SocketFile | undefined => {
+  // To be found again from another working directory.
+  const file = resolve(path)
   lock.take()
   const check = () => {
     if (!lock.isHeld() || !isSame(identify(path), seen)) throw new Again()
@@ -135,12 +135,10 @@ const place = (
       // Others do without a lock, or were faster than this process after it had been taken for dead.
       check()
       move(boundAt, path, seen !== undefined)
-      // The working directory may be another one by then.
-      const file = resolve(path)
       const remove = () => {
         if (isSame(identify(file), own)) Fs.unlinkSync(file)
       }
-      return { boundAt, remove: () => quietly(remove) }
+      return { remove: () => quietly(remove) }
     } finally {
       quietly(() => Fs.rmSync(directory, { recursive: true }))
     }

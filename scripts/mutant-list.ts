@@ -1,0 +1,344 @@
+/**
+ * What `mutants.ts` breaks, and the test that is to notice.
+ */
+
+/** A test: its file, and the beginning of its name. */
+export type Test = readonly [file: string, name: string]
+
+export interface Mutant {
+  /** What is to fail. */
+  readonly test: Test
+  /** What is broken, as a sentence. */
+  readonly title: string
+  readonly file: string
+  /** This text, which is in the file exactly once, becomes the other. */
+  readonly from: string
+  readonly to: string
+}
+
+const invariant = (number: number): Test => [
+  [4, 5, 8].includes(number) ? "test/e2e/invariants.test.ts" : "test/invariants.test.ts",
+  `invariant ${number}:`
+]
+
+const tcp = (name: string): Test => ["test/KmsTcp.test.ts", name]
+const unix = (name: string): Test => ["test/unix.test.ts", name]
+const hijack = (name: string): Test => ["test/KmsHijack.test.ts", name]
+
+export const mutants: ReadonlyArray<Mutant> = [
+  {
+    test: invariant(1),
+    title: "the listening socket stays open during the drain",
+    file: "internal/bind.ts",
+    from: "if (server.listening) NetServer.prototype.close.call(server)",
+    to: "void NetServer"
+  },
+  {
+    test: invariant(1),
+    title: "a listener drains only when its own scope closes",
+    file: "internal/drain.ts",
+    from: "this.drainOn = options.drainOn",
+    to: 'this.drainOn = options.drainOn === "release" ? options.drainOn : "release"'
+  },
+  {
+    test: invariant(2),
+    title: "the first of several pipelined responses says close",
+    file: "internal/http.ts",
+    from: "if (work !== undefined && !(work instanceof Set) && !work.response.headersSent) this.askToLeave(work)",
+    to: "for (const exchange of exchanges(connection)) exchange.response.shouldKeepAlive = false; void work"
+  },
+  {
+    test: invariant(2),
+    title: "a connection that has half a request is closed at once",
+    file: "internal/connections.ts",
+    from: "this.waited = true\n      this.closeAt(now() + closeTimeout)",
+    to: "this.close()"
+  },
+  {
+    test: invariant(3),
+    title: "nothing waits for what is in flight",
+    file: "internal/supervisor.ts",
+    from: "yield* Effect.raceFirst(Deferred.await(shutdown.empty), forced)",
+    to: "void forced"
+  },
+  {
+    test: invariant(3),
+    title: "a busy section is not counted",
+    file: "internal/shutdown.ts",
+    from: "return this.gate.live.size === 0 && this.with",
+    to: "this.gate.close(); return this.with"
+  },
+  {
+    test: invariant(3),
+    title: "listeners are not waited for",
+    file: "internal/shutdown.ts",
+    from: "this.withShutdown().every((drain) => drain.isDone())\n  }",
+    to: "this.withShutdown().length >= 0\n  }"
+  },
+  {
+    test: invariant(4),
+    title: "responses in flight do not say close",
+    file: "internal/http.ts",
+    from: "response.shouldKeepAlive = false\n  }",
+    to: "void response\n  }"
+  },
+  {
+    test: invariant(5),
+    title: "the deadline is not looked at",
+    file: "internal/supervisor.ts",
+    from: "Effect.timeoutOption(Fiber.await(unwinding), deadline - shutdown.now())",
+    to: "Effect.timeoutOption(Fiber.await(unwinding), 3_600_000 + deadline - deadline)"
+  },
+  {
+    test: invariant(5),
+    title: "finalizers are waited for after the cut, for ever",
+    file: "internal/supervisor.ts",
+    from: "Effect.timeoutOption(Fiber.await(unwinding), left)",
+    to: "Effect.timeoutOption(Fiber.await(unwinding), left + 3_600_000)"
+  },
+  {
+    test: invariant(6),
+    title: "a second signal is ignored",
+    file: "internal/signals.ts",
+    from: "if (seen) return on.again(signal)",
+    to: "if (seen) return"
+  },
+  {
+    test: invariant(6),
+    title: "the echo of a signal counts as a second one",
+    file: "internal/signals.ts",
+    from: "const echo = 500",
+    to: "const echo = 0"
+  },
+  {
+    test: invariant(7),
+    title: "the scope of a launched layer is not closed",
+    file: "Kms.ts",
+    from: "release: (exit) => Scope.close(scope, exit)",
+    to: "release: (exit) => Effect.asVoid(Effect.succeed([Scope.close, exit]))"
+  },
+  {
+    test: invariant(7),
+    title: "signal handlers stay",
+    file: "internal/supervisor.ts",
+    from: "yield* Scope.close(listening, Exit.void)",
+    to: "void listening"
+  },
+  {
+    test: invariant(8),
+    title: "the server's own timer is not ended when the last connection goes",
+    file: "internal/http.ts",
+    from: "if (this.isDraining && this.registry.all.size === 0) this.letGoOfServer()",
+    to: ""
+  },
+  {
+    test: invariant(8),
+    title: "the server's own timer is not ended when there is no connection",
+    file: "internal/http.ts",
+    from: "    if (this.registry.all.size === 0) this.letGoOfServer()",
+    to: ""
+  },
+  {
+    test: invariant(8),
+    title: "a keep-alive handle is left behind",
+    file: "internal/drain.ts",
+    from: "this.endedAt = this.now()",
+    to: "this.endedAt = this.now(); globalThis.setInterval(() => {}, 1000)"
+  },
+  {
+    test: invariant(9),
+    title: "the lame duck goes by real time",
+    file: "internal/supervisor.ts",
+    from: "yield* Effect.timeoutOption(forced, lameDuck)",
+    to: "yield* Effect.provideService(Effect.timeoutOption(forced, lameDuck), Clock.Clock, Clock.Clock.defaultValue())"
+  },
+  {
+    test: invariant(9),
+    title: "a quiet connection is never looked at",
+    file: "internal/sweep.ts",
+    from: "Effect.runFork(Effect.provideService(this.run, Clock.Clock, Clock.Clock.defaultValue()))",
+    to: "void Effect.provideService(this.run, Clock.Clock, Clock.Clock.defaultValue())"
+  },
+  {
+    test: invariant(10),
+    title: "the listener drains with the first application that closes",
+    file: "KmsHttp.ts",
+    from: "if (serves.isEmpty || drain.isBegun()) yield* drain.run",
+    to: "if (serves.isEmpty !== drain.isBegun() || drain !== undefined) yield* drain.run"
+  },
+  {
+    test: invariant(10),
+    title: "an application that closes does not wait for its requests",
+    file: "KmsHttp.ts",
+    from: "yield* drain.part(serve.awaitEmpty)",
+    to: "void serve.awaitEmpty"
+  },
+  {
+    test: invariant(11),
+    title: "what ends by itself is not counted",
+    file: "internal/http.ts",
+    from: 'if (this.state === "draining") {\n      this.tally.drained++',
+    to: 'if (this.state === "draining") {'
+  },
+  {
+    test: invariant(11),
+    title: "what is cut is not noted",
+    file: "internal/tally.ts",
+    from: "this.cut++\n",
+    to: ""
+  },
+  {
+    test: invariant(12),
+    title: "every request has a listener of its own",
+    file: "internal/http.ts",
+    from: 'response.on("close", responseClosed)',
+    to: 'response.on("close", () => responseClosed.call(response))'
+  },
+  {
+    test: invariant(12),
+    title: "every request starts a fiber",
+    file: "internal/http.ts",
+    from: 'response.on("close", responseClosed)',
+    to: 'Effect.runFork(Effect.void); response.on("close", responseClosed)'
+  },
+  {
+    test: tcp('"wait" tells a handler'),
+    title: "handlers are interrupted at once, whatever onDrain says",
+    file: "internal/handler.ts",
+    from: "if (!this.waits) this.leave()",
+    to: "this.leave()"
+  },
+  {
+    test: tcp('Kms.launch and a signal: "interrupt" interrupts'),
+    title: "a handler is interrupted in the middle of a busy section",
+    file: "internal/handler.ts",
+    from: "this.isLeaving && this.busy === 0 && this.isLeavable",
+    to: "this.isLeaving && this.isLeavable"
+  },
+  {
+    test: tcp("delivers the last bytes of a handler that has ended"),
+    title: "a connection is destroyed as soon as its handler has ended",
+    file: "internal/connections.ts",
+    from: "    socket.end()\n    socket.resume()\n",
+    to: "    socket.destroy()\n"
+  },
+  {
+    test: tcp("delivers the last bytes of a handler that has ended"),
+    title: "what is still being sent when the drain begins has closeTimeout",
+    file: "internal/tcp.ts",
+    from: "else if (!connection.lingering) connection.closeSoon()",
+    to: "else connection.closeSoon()"
+  },
+  {
+    test: tcp("waits for a peer to close its half no longer than closeTimeout"),
+    title: "a peer that does not close its half is waited for",
+    file: "internal/connections.ts",
+    from: 'else this.socket.once("finish", finished)',
+    to: "else void finished"
+  },
+  {
+    test: tcp("closes connections that nobody runs a handler for"),
+    title: "connections that nobody handles stay open",
+    file: "internal/tcp.ts",
+    from: "if (this.waiting.delete(connection)) connection.close()",
+    to: "if (this.waiting.delete(connection)) connection.stir()"
+  },
+  {
+    test: tcp("of the last run is that of the listener"),
+    title: "the listener goes on accepting when nobody runs on it any more",
+    file: "internal/sockets.ts",
+    from: "if (listener.isIdle || drain.isBegun()) yield* drain.run",
+    to: "if (drain.isBegun()) yield* drain.run"
+  },
+  {
+    test: tcp("of one of several runs waits for its handlers alone"),
+    title: "the listener drains with the first of several runs that ends",
+    file: "internal/sockets.ts",
+    from: "if (listener.isIdle || drain.isBegun()) yield* drain.run",
+    to: "if (listener.isIdle !== drain.isBegun() || drain !== undefined) yield* drain.run"
+  },
+  {
+    test: tcp("leaves a socket that its handler passed on"),
+    title: "a connection closes with its handler, also where that has passed it on",
+    file: "internal/run.ts",
+    from: "if (!isSuccess && !this.opened)",
+    to: "if (!this.opened)"
+  },
+  {
+    test: tcp("with drainOn: release goes on accepting"),
+    title: "the busy sections of a late listener wait for a gate that has closed",
+    file: "internal/run.ts",
+    from: "this.options.released ? { live: true } : undefined",
+    to: "this.options.released ? undefined : undefined"
+  },
+  {
+    test: tcp("is on, after three minutes"),
+    title: "TCP keep-alive is off",
+    file: "KmsTcp.ts",
+    from: "const keepAlive = { keepAlive: true",
+    to: "const keepAlive = { keepAlive: false"
+  },
+  {
+    test: unix("another file that somebody else has put there stays"),
+    title: "the file of a Unix socket is removed, whoever it belongs to",
+    file: "internal/unix.ts",
+    from: "a?.dev === b?.dev && a?.ino === b?.ino && a?.mtimeNs === b?.mtimeNs",
+    to: "a?.dev === b?.dev"
+  },
+  {
+    test: unix("its file has gone before its server closes"),
+    title: "the file of a Unix socket stays until its server has closed",
+    file: "internal/bind.ts",
+    from: "        file?.remove()\n        // Not",
+    to: "        // Not"
+  },
+  {
+    test: unix("is in use, and goes on"),
+    title: "a socket that somebody listens on is replaced",
+    file: "internal/unix.ts",
+    from: 'resume(Effect.fail(problem("EADDRINUSE", "somebody listens there")))',
+    to: "resume(Effect.void)"
+  },
+  {
+    test: unix("0600 is in force before anybody can connect"),
+    title: "the mode of a Unix socket is left to the umask",
+    file: "internal/unix.ts",
+    from: "if (mode !== undefined) Fs.chmodSync(boundAt, mode)",
+    to: "void mode"
+  },
+  {
+    test: unix("one that knows no lock, and replaces a socket meanwhile"),
+    title: "nobody looks again before a socket is put in place",
+    file: "internal/unix.ts",
+    from: "if (!lock.isHeld() || !isSame(identify(path), seen)) throw new Again()",
+    to: "if (!lock.isHeld() || seen === null) throw new Again()"
+  },
+  {
+    test: hijack("that does not answer is destroyed after closeTimeout"),
+    title: "a peer that does not answer the goodbye is waited for",
+    file: "internal/hijack.ts",
+    from: "if (told || connection.owner.draining) connection.closeSoon()",
+    to: "void told"
+  },
+  {
+    test: hijack("is waited for as long as its goodbye takes"),
+    title: "a goodbye is not waited for",
+    file: "internal/adopt.ts",
+    from: "Effect.runFork(this.goodbye).addObserver(() => {",
+    to: "queueMicrotask(() => {\n      void this.goodbye"
+  },
+  {
+    test: hijack("Kms.launch and a signal: a WebSocket of ws has its goodbye"),
+    title: "a socket that left a listener of ours is counted twice",
+    file: "internal/adopt.ts",
+    from: "own?.hijacked === true ? own : this.take(socket)",
+    to: "own?.hijacked === true && own === undefined ? own : this.take(socket)"
+  },
+  {
+    test: hijack("once the drain has begun its goodbye is said at once"),
+    title: "a socket that is adopted late is not asked to end",
+    file: "internal/connections.ts",
+    from: "if (this.owner.draining) adopter.end()",
+    to: "void adopter"
+  }
+]
