@@ -5,7 +5,7 @@ import * as NodeStream from "@effect/platform-node/NodeStream"
 import { Data, Deferred, Effect, Exit, Stream } from "effect"
 import { Agent, type IncomingMessage, request, type RequestOptions } from "node:http"
 import type { Readable } from "node:stream"
-import { sha256 } from "./content.ts"
+import { sha256 } from "../11-everything/content.ts"
 
 /** Something did not come, or not as it should have. */
 export class Lost extends Data.TaggedError("Lost")<{ readonly message: string }> {}
@@ -47,10 +47,17 @@ export const collect = <E>(stream: Stream.Stream<Uint8Array, E>): Effect.Effect<
   Effect.map(Stream.runCollect(stream), (all) => Buffer.concat(all))
 
 /** Compares what came with what had to come, and says so. */
-export const check = (came: Buffer, expected: Buffer): Effect.Effect<string, Lost> =>
+export const check = (came: Uint8Array, expected: Uint8Array): Effect.Effect<string, Lost> =>
   sha256(came) === sha256(expected)
-    ? Effect.succeed(`${came.length.toLocaleString("en")} bytes, SHA-256 ${sha256(came).slice(0, 8)} right`)
-    : Effect.fail(new Lost({ message: `${came.length} of ${expected.length} bytes came, or the wrong ones` }))
+    ? Effect.succeed(`${size(came)} right`)
+    : Effect.fail(new Lost({ message: difference(came, expected) }))
+
+const difference = (came: Uint8Array, expected: Uint8Array): string =>
+  came.length === expected.length ? "the wrong bytes" : `${came.length} of ${expected.length} bytes`
+
+/** How much it is, in words. */
+export const size = ({ length }: Uint8Array): string =>
+  length < 1024 * 1024 ? `${Math.round(length / 1024)} KiB` : `${Math.round(length / 10_485.76) / 100} MiB`
 
 /** The next event of its kind, listened for from now on. */
 export const next = <A>(target: EventTarget, event: string): Effect.Effect<A> => {

@@ -1,13 +1,18 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Exit } from "effect"
+import { existsSync, readFileSync, statSync } from "node:fs"
 import { connect } from "node:http2"
-import { connect as connectTcp } from "node:net"
+import { type AddressInfo, connect as connectTcp, createServer, type Socket } from "node:net"
+import { join } from "node:path"
 import WebSocket from "ws"
 import { cert } from "../../examples/03-https-and-http2/certificate.ts"
-import { after, type Answer, ask, type Example, example, refused } from "../support/examples.ts"
+import { content, whole } from "../../examples/11-everything/content.ts"
+import { converse } from "../support/conversation.ts"
+import { after, type Answer, ask, example, fileOf, refused } from "../support/examples.ts"
+import { type Ended, type Program, start } from "../support/program.ts"
 
 /** What a program printed that matches, in its order. */
-const lines = (program: Example, pattern: RegExp): Array<string> =>
+const lines = (program: Program, pattern: RegExp): Array<string> =>
   Array.from(program.output().matchAll(pattern), ([line]) => line)
 
 /** A client that keeps its connection alive would hold a server that does not ask it to leave for 5 seconds. */
@@ -18,6 +23,42 @@ const assertLastAnswer = (answer: Answer, body: string, status = 200) => {
   assert.strictEqual(answer.body, body)
   assert.strictEqual(answer.headers.connection, "close")
 }
+
+/** It ended by itself, with 0, and as soon as the last of its clients had what it was to get. */
+const assertEndedAfter = (answers: ReadonlyArray<{ readonly at: number }>, ended: Ended) => {
+  assert.deepStrictEqual([ended.code, ended.signal], [0, null])
+  assert.isBelow(after(answers, ended), atOnce)
+}
+
+/** A WebSocket, what it heard and how it was closed. */
+const webSocket = (url: string) =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.sync(() => new WebSocket(url)),
+      (socket) => Effect.sync(() => socket.terminate())
+    ),
+    (socket) => {
+      const messages: Array<string> = []
+      const answered = Deferred.makeUnsafe<void>()
+      const closed = Deferred.makeUnsafe<{ readonly code: number; readonly at: number }, Error>()
+      socket.on("message", (data: Buffer) => {
+        messages.push(data.toString())
+        Deferred.doneUnsafe(answered, Exit.void)
+      })
+      socket.on("close", (code) => Deferred.doneUnsafe(closed, Exit.succeed({ code, at: performance.now() })))
+      socket.on("error", (error) => Deferred.doneUnsafe(closed, Exit.fail(error)))
+      return {
+        messages,
+        /** Says something as soon as it is open, and completes with the first answer; fails if it closes first. */
+        ask: (message: string) =>
+          Effect.andThen(
+            Effect.sync(() => socket.on("open", () => socket.send(message))),
+            Effect.raceFirst(Deferred.await(answered), Effect.andThen(Deferred.await(closed), Effect.die("It closed")))
+          ),
+        closed: Deferred.await(closed)
+      }
+    }
+  )
 
 // Most of the time of each is spent waiting for a slow answer.
 describe.concurrent("the examples", () => {
@@ -267,5 +308,213 @@ describe.concurrent("the examples", () => {
         assert.deepStrictEqual([ended.code, ended.signal], [0, null])
         assert.isBelow(after([answer], ended), atOnce)
       })
+  )
+
+  it.live("07-tcp-and-tls answers what is under way over TCP and TLS, and says goodbye to whoever is idle", () =>
+    Effect.gen(function* () {
+      const program = yield* example("07-tcp-and-tls", 2)
+      const connect = (scheme: "tcp" | "tls") =>
+        converse({ host: "localhost", port: program.portOf(`${scheme}:`) }, scheme === "tls" ? { ca: cert } : {})
+      const [tcp, tls] = [yield* connect("tcp"), yield* connect("tls")]
+      const idle = [yield* connect("tcp"), yield* connect("tls")]
+      tcp.say("one\ntwo\n")
+      tls.say("three\n")
+      // Half a line is not a request.
+      for (const client of idle) client.say("idle\nfo")
+      yield* program.printed(/(?:(?:one|three|idle): begun[^]*){4}/)
+      for (const client of idle) yield* client.heard(/^idle: worth the wait\n$/)
+      yield* tcp.heard(/^one: worth the wait\n$/)
+      yield* program.printed(/two: begun/)
+      tls.say("four\n")
+      yield* program.printed(/four: begun/)
+      yield* program.kill("SIGTERM")
+
+      const goodbyes = [yield* idle[0]!.closed, yield* idle[1]!.closed]
+      for (const { ended, error, text } of goodbyes) {
+        assert.deepStrictEqual([text, ended, error], ["idle: worth the wait\ngoodbye\n", true, undefined])
+      }
+      assert.isFalse(tls.isClosed(), "the goodbyes come with the drain, and not with the last answer")
+      const answers = [yield* tcp.closed, yield* tls.closed]
+      assert.deepStrictEqual(
+        answers.map(({ text }) => text),
+        [
+          "one: worth the wait\ntwo: worth the wait\ngoodbye\n",
+          "three: worth the wait\nfour: worth the wait\ngoodbye\n"
+        ]
+      )
+      for (const { ended, error } of answers) assert.deepStrictEqual([ended, error], [true, undefined])
+      assertEndedAfter(answers, yield* program.ended)
+    })
+  )
+
+  it.live(
+    "08-unix-socket answers over both sockets, tells of the drain while it lasts, and leaves no file behind",
+    () =>
+      Effect.gen(function* () {
+        const program = yield* example("08-unix-socket", 0)
+        yield* program.printed(/(?:Listening on unix:[^]*){2}/)
+        const [path, http] = [join(program.directory, "console.sock"), join(program.directory, "http.sock")]
+        for (const file of [path, http]) assert.strictEqual(statSync(file).mode & 0o777, 0o600)
+        const console = yield* converse({ path })
+        console.say("status\n")
+        yield* console.heard(/^Running\n {2}console: open, 1 open.*\n {2}application: open, 0 open, 0 in flight\n$/)
+        const slow = yield* ask(0, "/slow", { socketPath: http })
+        yield* program.printed(/slow: begun/)
+        yield* program.kill("SIGTERM")
+        yield* program.printed(/Shutting down \(SIGTERM\)/)
+
+        // One that connects in the drain is answered, too: it is the application that drains.
+        const late = yield* converse({ path })
+        late.say("status\n")
+        yield* late.heard(/Draining\n.*console: open.*\n.*application: draining, 1 open, 1 in flight\n$/)
+        assert.isFalse(existsSync(http), "the file goes with the listener")
+        assert.isTrue(existsSync(path))
+        const answer = yield* slow.answer
+        assertLastAnswer(answer, "Worth the wait\n")
+        for (const { ended, error } of [yield* console.closed, yield* late.closed]) {
+          assert.deepStrictEqual([ended, error], [true, undefined])
+        }
+        assertEndedAfter([answer], yield* program.ended)
+        assert.isFalse(existsSync(path))
+      })
+  )
+
+  it.live("08-unix-socket stops when it is told to on its console, and gives the reason", () =>
+    Effect.gen(function* () {
+      const program = yield* example("08-unix-socket", 0)
+      yield* program.printed(/(?:Listening on unix:[^]*){2}/)
+      const [path, http] = [join(program.directory, "console.sock"), join(program.directory, "http.sock")]
+      const slow = yield* ask(0, "/slow", { socketPath: http })
+      yield* program.printed(/slow: begun/)
+      const console = yield* converse({ path })
+      console.say("help\nstop\n")
+      yield* console.heard(/^commands: status, stop\nstopping\n$/)
+      const answer = yield* slow.answer
+      assertLastAnswer(answer, "Worth the wait\n")
+      assertEndedAfter([answer], yield* program.ended)
+      assert.match(program.output(), /Shutdown complete .*\(request: asked for on the console\)/)
+      assert.deepStrictEqual([existsSync(path), existsSync(http)], [false, false])
+    })
+  )
+
+  it.live("09-rpc answers the call in flight and one that comes during the drain, and ends the stream", () =>
+    Effect.gen(function* () {
+      const server = yield* example("09-rpc")
+      const client = yield* start(fileOf("09-rpc", "client.ts"), { env: { PORT: String(server.ports[0]) } })
+      yield* client.printed(/the next multiple is 14/)
+      yield* server.printed(/Multiply 6 by 7: begun/)
+      yield* server.kill("SIGTERM")
+      const done = yield* client.ended
+      assert.strictEqual(done.code, 0, client.output())
+      const [question, ...rest] = lines(client, /.+/g)
+      assert.strictEqual(question, "6 times 7?")
+      const multiples = rest.filter((line) => line.startsWith("the next"))
+      assert.deepStrictEqual(rest, [
+        ...multiples.map((_, index) => `the next multiple is ${(index + 1) * 7}`),
+        "no more multiples; 85 by 2?",
+        "85 by 2 is 42, and 1 is left",
+        "6 times 7 is 42"
+      ])
+      assertEndedAfter([done], yield* server.ended)
+    })
+  )
+
+  it.live("10-hijacked closes a WebSocket with a last message and 1001, and lets a tunnel finish its transfer", () =>
+    Effect.gen(function* () {
+      const program = yield* example("10-hijacked", 2)
+      const [ws, proxy] = [program.portOf("(WebSocket)"), program.portOf("(proxy)")]
+
+      const arrived = Deferred.makeUnsafe<Socket>()
+      const upstream = yield* Effect.acquireRelease(
+        Effect.callback<ReturnType<typeof createServer>>((resume) => {
+          const server = createServer((socket) => {
+            socket.on("error", () => {})
+            socket.once("data", () => Deferred.doneUnsafe(arrived, Exit.succeed(socket)))
+          })
+          server.listen(0, "127.0.0.1", () => resume(Effect.succeed(server)))
+        }),
+        (server) => Effect.sync(() => server.close())
+      )
+      const tunnel = yield* converse({ host: "localhost", port: proxy })
+      const target = `127.0.0.1:${(upstream.address() as AddressInfo).port}`
+      tunnel.say(`CONNECT ${target} HTTP/1.1\r\nHost: ${target}\r\n\r\n`)
+      yield* tunnel.heard(/^HTTP\/1\.1 200 .*\r\n\r\n$/)
+      tunnel.say("all of it, please")
+      const source = yield* Deferred.await(arrived)
+      source.write("the first half, ")
+      yield* tunnel.heard(/the first half, $/)
+
+      const client = yield* webSocket(`ws://localhost:${ws}`)
+      yield* client.ask("hello")
+      yield* program.kill("SIGTERM")
+      const closed = yield* client.closed
+      assert.deepStrictEqual([closed.code, client.messages], [1001, ["hello", "Goodbye, try another server"]])
+      yield* refused(ws)
+      yield* refused(proxy)
+
+      assert.isFalse(tunnel.isClosed())
+      source.end("the second half")
+      const { ended, error, text, at } = yield* tunnel.closed
+      assert.match(text, /\r\n\r\nthe first half, the second half$/)
+      assert.deepStrictEqual([ended, error], [true, undefined])
+      assertEndedAfter([{ at }], yield* program.ended)
+    })
+  )
+
+  it.live("11-everything finishes what is under way on every listener, and releases the database last", () =>
+    Effect.gen(function* () {
+      const program = yield* example("11-everything", 3)
+      const http = program.portOf("http:")
+      const path = join(program.directory, "console.sock")
+      yield* program.printed(/Listening on unix:/)
+      yield* program.printed(/report-(\d+): begun(?![^]*report-\1: written)/)
+      const slow = yield* ask(http, "/slow/http")
+      const events = yield* ask(http, "/events")
+      yield* events.started
+      const client = yield* webSocket(`ws://localhost:${http}/rows`)
+      yield* client.ask("socket")
+      const hex = (name: string, size: number) => content(name, size).toString("hex")
+      assert.deepStrictEqual(client.messages, [hex("socket", 32)])
+      const busy = [yield* converse({ port: program.portOf("tcp:") }), yield* converse({ path })]
+      const idle = [yield* converse({ port: program.portOf("tcp:") }), yield* converse({ path })]
+      for (const each of idle) each.say("quick idle\n")
+      for (const each of idle) yield* each.heard(/\n/)
+      // Six seconds' work on the one: enough for another report, if that could begin.
+      for (const [index, each] of busy.entries()) each.say(`quick idle\n${"slow row\n".repeat(index === 0 ? 3 : 1)}`)
+      for (const each of busy) yield* each.heard(/\n/)
+      yield* program.kill("SIGTERM")
+      const [began] = yield* program.printed(/Shutting down \(SIGTERM\).*/)
+
+      assert.strictEqual((yield* client.closed).code, 1001)
+      assert.match((yield* events.answer).body, /^(data: [0-9a-f]{64}\n\n)+$/)
+      const quick = `${hex("idle", 64 * 1024)}\n`
+      for (const each of idle) {
+        const { ended, error, text } = yield* each.closed
+        assert.deepStrictEqual([text === `${quick}goodbye\n`, ended, error], [true, true, undefined])
+      }
+      assert.isFalse(slow.isAnswered())
+      const row = `${hex("row", 64 * 1024)}\n`
+      for (const [index, each] of busy.entries()) {
+        const { ended, error, text } = yield* each.closed
+        const isWhole = text === `${quick}${row.repeat(index === 0 ? 3 : 1)}goodbye\n`
+        assert.deepStrictEqual([isWhole, ended, error], [true, true, undefined])
+      }
+      const answer = yield* slow.answer
+      assert.deepStrictEqual([answer.status, answer.headers.connection], [200, "close"])
+      assert.isTrue(answer.bytes.equals(content("http", 256 * 1024)))
+
+      const ended = yield* program.ended
+      assert.deepStrictEqual([ended.code, ended.signal], [0, null])
+      // The report that was under way is whole, none was begun since, and nothing came after the database.
+      const reports = lines(program, /report-\d+(?=: begun)/g)
+      const report = reports.at(-1)!
+      assert.isTrue(readFileSync(join(program.directory, report)).equals(whole(report)))
+      assert.deepStrictEqual(lines(program, /(?:report-\d+: .*|released .*)/g).slice(-2), [
+        `${report}: written`,
+        "released the database"
+      ])
+      assert.notMatch(program.output().slice(program.output().indexOf(began)), /report-\d+: begun/)
+      assert.isFalse(existsSync(path))
+    })
   )
 })
