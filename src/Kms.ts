@@ -26,6 +26,7 @@ import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Finalizer from "./internal/finalizer.ts"
 import { CurrentHold, CurrentReleased, CurrentSection, type Gate, type Section } from "./internal/gate.ts"
+import { CurrentCarrier } from "./internal/handler.ts"
 import * as internal from "./internal/kms.ts"
 import { inWords, millis, OptionError } from "./internal/options.ts"
 import { type Phase, Reason } from "./internal/phase.ts"
@@ -315,6 +316,30 @@ export const listen: {
  * @since 0.1.0
  */
 export const initiated: Effect.Effect<Reason> = Effect.flatMap(Kms, (kms) => Deferred.await(kms.initiated))
+
+/**
+ * Completes when whatever this fiber works for begins to drain: inside the handler of a connection or a request, when its
+ * listener does, be it with the shutdown, with its own scope or as one of several that are served; anywhere else, when the
+ * shutdown does. For handlers that wait for something with no end of its own: the next line of a peer, a long poll.
+ *
+ * **Gotchas**
+ *
+ * What a peer has sent by then may still be on its way. A handler that leaves at once is right where its peer knows, by a
+ * goodbye or from the protocol, that whatever has not been answered may be repeated.
+ *
+ * @see {@link initiated} for the reason of the shutdown
+ * @category accessors
+ * @since 0.1.0
+ */
+export const draining: Effect.Effect<void> = Effect.withFiber((fiber) => {
+  const carrier = fiber.getRef(CurrentCarrier)
+  if (carrier === undefined) return Effect.asVoid(initiated)
+  return Effect.callback<void>((resume) => {
+    if (carrier.isEnding) return resume(Effect.void)
+    const removal = carrier.onEnding(() => resume(Effect.void))
+    return Effect.sync(removal)
+  })
+})
 
 /**
  * Starts the shutdown from inside the program. Dies where no shutdown supervises it.

@@ -78,7 +78,7 @@ const kept = <O extends Options>(options: O): O => ({
  * **Gotchas**
  *
  * With `onDrain: "wait"` a handler that only waits for its peer holds the drain until the peer is done, or until the
- * deadline. Race it with `Kms.initiated`, or choose `"interrupt"` and mark what must not be cut short with `Kms.busy`.
+ * deadline. Race the wait with `Kms.draining`, or choose `"interrupt"` and mark what must not be cut short with `Kms.busy`.
  *
  * A handler that reads its peer's half to the end before it answers needs `allowHalfOpen: true`, as everywhere in Node.
  *
@@ -165,3 +165,14 @@ export const makeTls = (
  */
 export const layerTls = (options: TlsOptions): Layer.Layer<SocketServer.SocketServer, SocketServer.SocketServerError> =>
   Layer.effect(SocketServer.SocketServer)(makeTls(options))
+
+/**
+ * As `layerTls`, with options read from `Config`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerTlsConfig = (
+  options: Config.Wrap<TlsOptions>
+): Layer.Layer<SocketServer.SocketServer, SocketServer.SocketServerError | Config.ConfigError> =>
+  Layer.effect(SocketServer.SocketServer)(Effect.flatMap(Config.unwrap(options), makeTls))

@@ -13,7 +13,8 @@
  *
  * @since 0.1.0
  */
-import type * as Effect from "effect/Effect"
+import * as Config from "effect/Config"
+import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Scope from "effect/Scope"
 import * as SocketServer from "effect/socket/SocketServer"
@@ -95,3 +96,14 @@ export const make = (
  */
 export const layer = (options: Options): Layer.Layer<SocketServer.SocketServer, SocketServer.SocketServerError> =>
   Layer.effect(SocketServer.SocketServer)(make(options))
+
+/**
+ * As `layer`, with options read from `Config`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (
+  options: Config.Wrap<Options>
+): Layer.Layer<SocketServer.SocketServer, SocketServer.SocketServerError | Config.ConfigError> =>
+  Layer.effect(SocketServer.SocketServer)(Effect.flatMap(Config.unwrap(options), make))

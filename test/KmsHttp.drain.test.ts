@@ -1,7 +1,7 @@
 /** What the options of a listener change about its drain. */
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Deferred, Effect, Exit, Layer } from "effect"
-import { HttpRouter, HttpServer, HttpServerResponse } from "effect/http"
+import { HttpRouter, HttpServer, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { Kms, KmsHttp } from "effect-kms"
 import { createServer, type Server } from "node:http"
 import type { AddressInfo } from "node:net"
@@ -37,6 +37,42 @@ describe("lameDuck", () => {
         ["keep-alive", "keep-alive", "close"]
       )
       assert.isTrue(stage.server.listening)
+      yield* program.ended
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("Kms.draining", () => {
+  it.live.each(Ways.ways)("$name: lets a long poll give up, and a handler that has upgraded", (way) =>
+    Effect.gen(function* () {
+      const stage = new Stage()
+      const poll = Effect.sync(() => stage.enter("/poll")).pipe(
+        Effect.andThen(Kms.draining),
+        Effect.as(HttpServerResponse.empty({ status: 204 }))
+      )
+      const socket = Effect.gen(function* () {
+        const request = yield* HttpServerRequest.HttpServerRequest
+        const upgraded = yield* request.upgrade
+        yield* upgraded.reader
+        const { write } = yield* upgraded.writer
+        stage.enter("/socket")
+        yield* Kms.busy("goodbye")(Effect.andThen(Kms.draining, write("draining")))
+        return HttpServerResponse.empty()
+      }).pipe(Effect.orDie)
+      const routes = Layer.merge(HttpRouter.add("GET", "/poll", poll), HttpRouter.add("GET", "/socket", socket))
+      const program = yield* way.start(
+        HttpRouter.serve(routes, { disableLogger: true, disableListenLog: true }).pipe(
+          Layer.provide(KmsHttp.layer(stage.evaluate(http), { port: 0 }))
+        )
+      )
+      const peer = yield* Peers.connect(port(stage.server))
+      peer.get("/poll")
+      const webSocket = yield* Peers.webSocket(port(stage.server), "/socket")
+      yield* Effect.all([stage.entered("/poll"), stage.entered("/socket")])
+      program.begin()
+      const { headers, status } = yield* peer.response
+      assert.deepStrictEqual([status, headers["connection"]], [204, "close"])
+      assert.strictEqual(yield* webSocket.message, "draining")
       yield* program.ended
     }).pipe(Effect.scoped)
   )

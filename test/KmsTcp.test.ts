@@ -448,6 +448,44 @@ describe("KmsTcp", () => {
       }).pipe(Effect.scoped)
     )
 
+    for (const way of Ways.ways) {
+      it.live(`${way.name}: "wait" tells a handler through Kms.draining`, () =>
+        Effect.gen(function* () {
+          const { peer, program } = yield* stage({}, (socket) => Effect.andThen(Kms.draining, say(socket, "bye")), way)
+          program.begin()
+          assert.strictEqual(yield* text(peer, 3), "bye")
+          const { ended, error } = yield* peer.closed
+          assert.deepStrictEqual([ended, error], [true, undefined])
+          yield* program.ended
+        }).pipe(Effect.scoped)
+      )
+    }
+
+    it.live("tells it too where only one of several runs ends, and where the drain has begun already", () =>
+      Effect.gen(function* () {
+        const server = yield* KmsTcp.make(local)
+        yield* serve(server, echo)
+        const run = yield* serve(server, (socket) =>
+          Effect.scoped(
+            Effect.gen(function* () {
+              yield* read(socket)
+              yield* Kms.draining
+              yield* say(socket, "once, ")
+              yield* Kms.draining
+              yield* say(socket, "twice")
+            })
+          )
+        )
+        const peer = yield* connect(server)
+        peer.send("go")
+        yield* Effect.sleep("20 millis")
+        const closing = yield* Effect.forkScoped(Fiber.interrupt(run), { startImmediately: true })
+        assert.strictEqual(yield* text(peer, 11), "once, twice")
+        yield* Fiber.await(closing)
+        assert.isFalse(yield* Peers.isRefused(portOf(server)))
+      }).pipe(Effect.scoped)
+    )
+
     for (const way of [Ways.launchSignal, Ways.scopeCloses, Ways.rootInterrupted]) {
       it.live(`${way.name}: "interrupt" interrupts a handler once no busy section is live in it`, () =>
         Effect.gen(function* () {

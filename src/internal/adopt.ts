@@ -22,7 +22,7 @@ export interface WebSocketLike {
   readonly readyState: number
   readonly close: (code?: number, reason?: string) => void
   readonly terminate: () => void
-  readonly on: (event: "close", listener: () => void) => unknown
+  readonly on: (event: "close" | "error", listener: () => void) => unknown
 }
 
 const isClosed = (socket: Duplex | WebSocketLike): boolean =>
@@ -119,6 +119,8 @@ export class HijackListener extends ServerListener {
     // One that left a listener of ours stays in its count, and is only ended from here.
     const own = of(beneath(socket))
     const connection = own?.hijacked === true ? own : this.take(socket)
+    // An error without a listener would be the end of the process.
+    socket.on("error", ignore)
     const adoption = new Adoption(socket, connection, name, goodbye, this.onGoodbye)
     if (connection !== own) this.adoptions.set(connection, adoption)
     if (this.state === "forced") connection.destroy()
@@ -127,8 +129,6 @@ export class HijackListener extends ServerListener {
 
   private take(socket: Duplex | WebSocketLike): Connection {
     const connection = this.registry.add(new Endpoint(socket) as unknown as Socket)
-    // An error without a listener would be the end of the process.
-    if (socket instanceof Duplex) socket.on("error", ignore)
     this.hijacks.take(connection)
     return connection
   }

@@ -206,9 +206,10 @@ export class HttpListener extends ServerListener {
   }
 
   protected onBegin(warned: boolean): void {
+    // Before anybody is told, since whoever is may answer at once.
+    if (!warned) this.onLameDuck()
     this.options.onDrain()
     for (const connection of this.registry.all) {
-      if (!warned) this.lastResponse(connection)
       for (const { response } of exchanges(connection)) endWhenEndless(response, this.options.isEndless)
       this.letGo(connection)
     }

@@ -30,7 +30,7 @@ import { decodeMode } from "./unix.ts"
 export interface SocketOptions extends Drain.DrainOptions {
   /**
    * What becomes of the handlers of connections when the drain begins. `"wait"` (default): each runs to its own end; it
-   * can learn of the drain through `Kms.initiated`. `"interrupt"`: each is interrupted, at once or when the busy section
+   * can learn of the drain through `Kms.draining`. `"interrupt"`: each is interrupted, at once or when the busy section
    * in it has ended.
    */
   readonly onDrain?: "wait" | "interrupt" | undefined
