@@ -60,6 +60,26 @@ export class Visit extends Handler {
       })
   )
 
+  /**
+   * The same socket, but that a write fails when the connection has closed, or its reader has. Effect 4.1 waits for ever to
+   * write to either, and with it would the drain.
+   */
+  guard({ reader, writer }: Socket.Socket): Socket.Socket {
+    const whileOpen = (write: Effect.Effect<void, Socket.SocketError>) =>
+      Effect.suspend(() => {
+        const { lingering, socket } = this.connection
+        if (!lingering && !socket.destroyed) return write
+        return failed(new Socket.SocketWriteError({ cause: socket.errored ?? new Error("socket closed") }))
+      })
+    return Socket.make({
+      reader,
+      writer: Effect.map(writer, ({ write, writeAll }) => ({
+        write: (chunk) => whileOpen(write(chunk)),
+        writeAll: (chunks) => whileOpen(writeAll(chunks))
+      }))
+    })
+  }
+
   /** The handler's fiber has ended. One that has only passed its socket on leaves it to whoever reads. */
   ended(isSuccess: boolean): void {
     this.running = false
@@ -115,7 +135,7 @@ export class Run {
       })
       this.adopt(visit)
       return NodeSocket.fromDuplex(visit.open, { tlsServer: true }).pipe(
-        Effect.flatMap(this.onSocket),
+        Effect.flatMap((socket) => this.onSocket(visit.guard(socket))),
         Effect.tap(() => Effect.sync(() => void (isSuccess = true))),
         Effect.provideService(CurrentHold, visit),
         Effect.provideService(CurrentCarrier, visit),

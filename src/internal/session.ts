@@ -28,6 +28,8 @@ export class Session implements Closing {
    * Then Node waits for the peer to close its own half, for ever: from when all is written it has `closeTimeout` for that.
    */
   end(): void {
+    // Its peer has reset it, and the socket has not told yet. To send GOAWAY now would throw.
+    if (this.session.destroyed) return this.connection.destroy()
     if (this.told) return this.close()
     this.told = true
     this.session.goaway()

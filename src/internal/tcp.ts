@@ -67,7 +67,7 @@ export class SocketListener extends ServerListener {
     socket.on("error", ignore)
     // Nothing is to be read before a handler asks for it.
     socket.pause()
-    const run = this.open.at(-1)
+    const run = this.current
     if (run !== undefined) run.handle(connection)
     else if (this.isDraining) connection.close()
     else this.waiting.add(connection)
@@ -75,10 +75,13 @@ export class SocketListener extends ServerListener {
 
   protected onClose(connection: Connection): void {
     this.waiting.delete(connection)
-    if (this.state === "draining" && connection.unsent) {
-      this.tally.note(`what was still to be sent to ${peer(connection)}`)
-    }
+    if (this.state === "draining" && connection.unsent) this.cutShort(connection)
     this.check()
+  }
+
+  /** Its handler has ended, and not all that it wrote has been sent. */
+  private cutShort(connection: Connection): void {
+    this.tally.note(`what was still to be sent to ${peer(connection)}`)
   }
 
   // --- Handlers ---
@@ -90,7 +93,14 @@ export class SocketListener extends ServerListener {
     this.waiting.clear()
   }
 
-  /** It takes no new connections. */
+  private get current(): Run | undefined {
+    if (this.open.length > 0) return this.open.at(-1)
+    let last: Run | undefined
+    for (const run of this.closing) last = run
+    return last
+  }
+
+  /** It takes no new connections, unless nobody else does: the last call may still bring some. */
   retire(run: Run): void {
     this.open.splice(this.open.indexOf(run), 1)
     this.closing.add(run)
@@ -117,9 +127,11 @@ export class SocketListener extends ServerListener {
   // --- The drain ---
 
   protected onBegin(): void {
+    // Also those whose connection has gone: their handlers may still run.
+    for (const visit of Array.from(this.visits)) visit.end()
     for (const connection of this.registry.all) {
+      if (connection.adopter !== undefined) continue
       if (this.waiting.delete(connection)) connection.close()
-      else if (connection.adopter !== undefined) connection.adopter.end()
       // Its handshake is under way.
       else if (!connection.spoke) connection.schedule()
       // Its handler has ended, and has left it to nobody.
@@ -132,7 +144,10 @@ export class SocketListener extends ServerListener {
     for (const visit of this.visits) {
       this.tally.note(`connection from ${peer(visit.connection)} after ${duration(at - visit.since)}`)
     }
-    for (const connection of Array.from(this.registry.all)) connection.destroy()
+    for (const connection of Array.from(this.registry.all)) {
+      if (connection.adopter === undefined && connection.socket.writableLength > 0) this.cutShort(connection)
+      connection.destroy()
+    }
     this.options.onForce()
   }
 
