@@ -23,6 +23,8 @@ const invariant = (number: number): Test => [
 
 const tcp = (name: string): Test => ["test/KmsTcp.test.ts", name]
 const unix = (name: string): Test => ["test/unix.test.ts", name]
+const rpc = (name: string): Test => ["test/KmsRpc.test.ts", name]
+const peers = (name: string): Test => ["test/peers.test.ts", name]
 const hijack = (name: string): Test => ["test/KmsHijack.test.ts", name]
 
 export const mutants: ReadonlyArray<Mutant> = [
@@ -312,6 +314,69 @@ export const mutants: ReadonlyArray<Mutant> = [
     file: "internal/unix.ts",
     from: "if (!lock.isHeld() || !isSame(identify(path), seen)) throw new Again()",
     to: "if (!lock.isHeld() || seen === null) throw new Again()"
+  },
+  {
+    test: rpc("are told to their carrier from their beginning to their end"),
+    title: "a call is not told to its connection",
+    file: "internal/calls.ts",
+    from: "      client.carrier?.engage()\n",
+    to: ""
+  },
+  {
+    test: rpc("TCP, no Kms, its scope closes: in flight when the drain begins is answered"),
+    title: "an RpcServer that stops does not wait for its calls",
+    file: "internal/calls.ts",
+    from: "          yield* drained\n",
+    to: "          void drained\n"
+  },
+  {
+    test: rpc("TCP, Kms.launch and a signal: without calls is closed once it has been quiet"),
+    title: "a connection without calls is closed at once",
+    file: "internal/handler.ts",
+    from: "else this.connection.schedule()\n  }",
+    to: "else this.leave()\n  }"
+  },
+  {
+    test: rpc("TCP, Kms.launch and a signal: on which nobody has ever called is closed"),
+    title: "a connection counts as one without calls only after its first",
+    file: "KmsRpc.ts",
+    from: "fiber.getRef(CurrentCarrier)?.count()",
+    to: "void fiber.getRef(CurrentCarrier)"
+  },
+  {
+    test: rpc("TCP, Kms.launch and a signal: ends with the drain, with all that was sent"),
+    title: "for its client a stream that ends with the drain was interrupted",
+    file: "internal/calls.ts",
+    from: "stream?.ending === true && stream.exits.isInterruption(exit)",
+    to: "stream?.ending === true && !stream.exits.isInterruption(exit)"
+  },
+  {
+    test: peers('TCP, onDrain "wait", no Kms, its scope closes: are all served'),
+    title: "what the last call brings finds nobody to handle it",
+    file: "internal/tcp.ts",
+    from: "for (const run of this.closing) last = run",
+    to: "void last"
+  },
+  {
+    test: peers('TCP, onDrain "wait", Kms.launch and a signal: by a reset, before the drain began'),
+    title: "a handler waits for ever to write to a connection that has gone",
+    file: "internal/run.ts",
+    from: "if (!lingering && !socket.destroyed) return write",
+    to: "if (!lingering || socket.destroyed) return write"
+  },
+  {
+    test: peers('TCP, onDrain "interrupt", Kms.launch and a signal: by a reset, before the drain began'),
+    title: "a handler whose connection has gone is not told of the drain",
+    file: "internal/tcp.ts",
+    from: "for (const visit of Array.from(this.visits)) visit.end()",
+    to: "for (const { adopter } of this.registry.all) adopter?.end()"
+  },
+  {
+    test: peers("HTTP/2, Kms.launch and a signal: by a reset, just before the drain began"),
+    title: "a session that was reset is told to go away",
+    file: "internal/session.ts",
+    from: "if (this.session.destroyed) return this.connection.destroy()",
+    to: "void this.session.destroyed"
   },
   {
     test: hijack("that does not answer is destroyed after closeTimeout"),
