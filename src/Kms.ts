@@ -25,7 +25,7 @@ import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Finalizer from "./internal/finalizer.ts"
-import { CurrentHold, CurrentReleased, CurrentSection, type Gate, type Section } from "./internal/gate.ts"
+import { CurrentHold, CurrentReleased, CurrentSection, keep, type Section } from "./internal/gate.ts"
 import { CurrentCarrier } from "./internal/handler.ts"
 import * as internal from "./internal/kms.ts"
 import { inWords, millis, OptionError } from "./internal/options.ts"
@@ -333,11 +333,14 @@ export const initiated: Effect.Effect<Reason> = Effect.flatMap(Kms, (kms) => Def
  */
 export const draining: Effect.Effect<void> = Effect.withFiber((fiber) => {
   const carrier = fiber.getRef(CurrentCarrier)
-  if (carrier === undefined) return Effect.asVoid(initiated)
+  const shutdown = Effect.asVoid(initiated)
+  if (carrier === undefined) return shutdown
   return Effect.callback<void>((resume) => {
     if (carrier.isEnding) return resume(Effect.void)
-    const removal = carrier.onEnding(() => resume(Effect.void))
-    return Effect.sync(removal)
+    // A fiber may outlive the handler that began it.
+    if (carrier.isGone) return resume(shutdown)
+    const removals = [carrier.onEnding(() => resume(Effect.void)), carrier.onGone(() => resume(shutdown))]
+    return Effect.sync(() => removals.forEach((remove) => remove()))
   })
 })
 
@@ -431,14 +434,10 @@ export interface BusyOptions {
 export const busy =
   (name: string, options?: BusyOptions) =>
   <A, E, R>(self: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-    entered(
-      name,
-      options,
-      (section, gate, restore) =>
-        Effect.onExit(restore(Effect.provideService(self, CurrentSection, section)), () =>
-          Effect.sync(() => gate.leave(section))
-        ),
-      (restore) => restore(self)
+    entered(name, options, (leave, section, restore) =>
+      Effect.onExit(restore(section === undefined ? self : Effect.provideService(self, CurrentSection, section)), () =>
+        Effect.sync(leave)
+      )
     )
 
 /**
@@ -448,33 +447,32 @@ export const busy =
  * @since 0.1.0
  */
 export const busyScoped = (name: string, options?: BusyOptions): Effect.Effect<void, never, Scope.Scope> =>
-  entered(
-    name,
-    options,
-    (section, gate) => Effect.addFinalizer(() => Effect.sync(() => gate.leave(section))),
-    () => Effect.void
-  )
+  entered(name, options, (leave) => Effect.addFinalizer(() => Effect.sync(leave)))
 
-/** Begins a section, or waits where none may begin; a request that nobody but its listener waits for goes `unguarded`. */
+/**
+ * Begins a section, or waits where none may begin. What nobody but its listener waits for goes on without one, and is not
+ * interrupted by that meanwhile.
+ */
 const entered = <A, E, R>(
   name: string,
   options: BusyOptions | undefined,
-  inside: (section: Section, gate: Gate, restore: Restore) => Effect.Effect<A, E, R>,
-  unguarded: (restore: Restore) => Effect.Effect<A, E, R>
+  inside: (leave: () => void, section: Section | undefined, restore: Restore) => Effect.Effect<A, E, R>
 ): Effect.Effect<A, E, R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.withFiber((fiber) => {
       const { gate } = fiber.getRef(Kms)
+      const hold = fiber.getRef(CurrentHold)
       const section = gate.enter({
         name,
         now: fiber.getRef(Clock.Clock).currentTimeMillisUnsafe(),
         park: options?.onDrain === "park",
         parent: fiber.getRef(CurrentSection),
-        hold: fiber.getRef(CurrentHold),
+        hold,
         fiber
       })
-      if (section !== undefined) return inside(section, gate, restore)
-      return fiber.getRef(CurrentReleased)?.live === true ? unguarded(restore) : restore(Effect.never)
+      if (section !== undefined) return inside(() => gate.leave(section), section, restore)
+      if (fiber.getRef(CurrentReleased)?.live === true) return inside(keep(hold), undefined, restore)
+      return restore(Effect.never)
     })
   )
 

@@ -11,6 +11,8 @@
  * - a call that it makes on a connection that is still open: its answer
  * - a streaming call: what was sent so far and its end, or all of it, as `streams` says
  * - a connection without calls: the end, once it has been quiet for `quietPeriod`
+ * - a connection on which it calls without pause: the end, too. New calls are taken for as long as one from before the
+ *   drain is in flight, and for `quietPeriod` after that; the others are not executed, and fail when the connection ends
  *
  * @since 0.1.0
  */
@@ -45,14 +47,28 @@ import { drainOf } from "./internal/sockets.ts"
  */
 export interface Options {
   /**
-   * What becomes of a streaming call when the drain begins: it ends, as if its handler had (`"end"`, the default), or the
-   * drain waits for it (`"wait"`). A predicate on the tag of the call says which end.
+   * What becomes of a streaming call when the drain begins. A function of the tag of the call says it for each.
    *
-   * A stream that comes to an end by itself, such as a download, is cut short by `"end"` without a word: have it waited
-   * for.
+   * - `"end"` (default): it ends, as if its handler had. For a subscription whose client takes it up again elsewhere when
+   *   it has ended. A client that only retries it takes it for complete, and a stream with an end of its own, such as a
+   *   download, is cut short without a word
+   * - `"fail"`: it stops, and its client hears of that from the end of the connection: it fails with `RpcClientError`, as
+   *   when a network fails, and can be retried. On a connection with other calls that is when these have been answered
+   * - `"wait"`: the drain waits for it
+   *
+   * To end it its handler is interrupted, at once or when the busy section in it has ended, and its finalizers run before
+   * the client hears of the end. One that cannot be interrupted is waited for.
    */
-  readonly streams?: "end" | "wait" | ((tag: string) => boolean) | undefined
+  readonly streams?: Streams | ((tag: string) => Streams) | undefined
 }
+
+/**
+ * What becomes of a streaming call when the drain begins.
+ *
+ * @category options
+ * @since 0.1.0
+ */
+export type Streams = "end" | "fail" | "wait"
 
 /**
  * Wraps the protocol of an `RpcServer`, so that its calls are finished before its connections close.
@@ -61,12 +77,21 @@ export interface Options {
  *
  * `group` is what the server serves: it knows which calls are streams.
  *
- * Without a `Kms` the calls are finished when the scope of the server closes.
+ * Without a `Kms` the calls are finished when the scope of the server closes. So are those over a transport that is not
+ * ours, such as `NodeSocketServer`, where no connection can be let go: from then on a client is served for as
+ * long as a call of its own from before is in flight, and after that its calls fail with an interruption.
  *
  * **Gotchas**
  *
+ * It goes around the protocol alone, as in the example, and what the protocol runs on is provided after it: a listener
+ * inside would not know which of its connections have calls before they make some. `RpcServer.layerHttp` has its protocol
+ * inside; write `RpcServer.layer` over `layerProtocolWebsocket` or `layerProtocolHttp`.
+ *
  * A call with `discard` is answered when it begins, and a notification is not answered at all: neither is waited for.
  * What they do belongs in `Kms.busy` where it must not be cut short.
+ *
+ * A handler that dies is for its client the end of every call that it has in flight (unless `disableFatalDefects` is
+ * set): the drain waits for none of them.
  *
  * Dies with `OptionError` if `streams` is none of the three.
  *
@@ -110,7 +135,7 @@ export const drain: {
   ): Layer.Layer<A | Protocol, E, R> =>
     Layer.fromBuild((memoMap, scope) =>
       Effect.gen(function* () {
-        const isEnding = yield* Effect.orDie(Effect.fromResult(decode(options)))
+        const streams = yield* Effect.orDie(Effect.fromResult(decode(options)))
         const context = yield* Effect.context<R>()
         const kms = yield* Kms
         const runs = new Set<Fiber.Fiber<unknown, unknown>>()
@@ -119,7 +144,7 @@ export const drain: {
           Effect.provideContext(counting(context, runs))
         )
         const protocol = Context.get(built as Context.Context<Protocol>, Protocol)
-        const calls = yield* Calls.make(protocol, exitsOf(group, protocol, isEnding))
+        const calls = yield* Calls.make(protocol, exitsOf(group, protocol, streams))
         const drained = Effect.suspend(() => (runs.size > 0 ? Fiber.interruptAll(runs) : answered(calls, kms)))
         return Context.add(built, Protocol, calls.protocol(drained))
       })
@@ -129,26 +154,25 @@ export const drain: {
 /** What a server serves. */
 type Group = { readonly requests: ReadonlyMap<string, Rpc.Any> }
 
-const decode = ({ streams = "end" }: Options): Result.Result<(tag: string) => boolean, OptionError> => {
-  if (streams === "end") return Result.succeed(() => true)
-  if (streams === "wait") return Result.succeed(() => false)
+const decode = ({ streams = "end" }: Options): Result.Result<(tag: string) => Streams, OptionError> => {
   if (typeof streams === "function") return Result.succeed(streams)
-  const problem = 'neither "end" nor "wait" nor a function'
+  if (streams === "end" || streams === "fail" || streams === "wait") return Result.succeed(() => streams)
+  const problem = 'neither "end" nor "fail" nor "wait" nor a function'
   return Result.fail(new OptionError({ option: "streams", value: streams, problem }))
 }
 
 /** What the calls of a server may end with, as the protocol says it. */
-const exitsOf = (group: Group, protocol: Protocol["Service"], isEnding: (tag: string) => boolean) => {
+const exitsOf = (group: Group, protocol: Protocol["Service"], streams: (tag: string) => Streams) => {
   const requests = group.requests as ReadonlyMap<string, Rpc.AnyWithProps>
-  const ending = new Set<string>()
-  for (const [tag, rpc] of requests) if (RpcSchema.isStreamSchema(rpc.successSchema) && isEnding(tag)) ending.add(tag)
   const make = (rpc: Rpc.AnyWithProps): Exits => {
     // That of the client: some protocols say of what type a value is.
     const codec = protocol.codecFor(Rpc.exitSchema(rpc)) as Schema.Codec<Exit.Exit<unknown, unknown>, Encoded>
     const decode = Schema.decodeUnknownExit(codec)
     const encode = Schema.encodeSync(codec)
+    const becomes = RpcSchema.isStreamSchema(rpc.successSchema) ? streams(rpc._tag) : "wait"
     return {
-      end: ending.has(rpc._tag) ? encode(Exit.void) : undefined,
+      ends: becomes !== "wait",
+      end: becomes === "end" ? encode(Exit.void) : undefined,
       refused: encode(Exit.interrupt()),
       isInterruption: (exit) => {
         const decoded = decode(exit)

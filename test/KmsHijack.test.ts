@@ -3,8 +3,10 @@
  * `closeTimeout` to answer. What each kind of peer sees is in `peers.test.ts`.
  */
 import { assert, describe, it } from "@effect/vitest"
+import * as NodeSocket from "@effect/platform-node/NodeSocket"
 import { Context, Deferred, Effect, Exit, Latch, Layer, type Scope } from "effect"
-import { Kms, KmsHijack, KmsHttp } from "effect-kms"
+import { SocketServer } from "effect/socket"
+import { Kms, KmsHijack, KmsHttp, KmsTcp } from "effect-kms"
 import { createServer, type Server } from "node:http"
 import { type AddressInfo, connect, createServer as createTcp, type Socket } from "node:net"
 import { Duplex, duplexPair } from "node:stream"
@@ -242,6 +244,133 @@ describe("KmsHijack", () => {
       }).pipe(Effect.scoped)
     )
   })
+
+  describe("whatever becomes of one socket, the others", () => {
+    /** A WebSocket of somebody else's that throws when it is told to. */
+    const broken = (member: "close" | "terminate"): KmsHijack.WebSocketLike => ({
+      readyState: 1,
+      on: () => {},
+      close: () => {
+        if (member === "close") throw new Error("broken")
+      },
+      terminate: () => {
+        throw new Error("broken")
+      }
+    })
+
+    it.live.each(["close", "terminate"] as const)("are ended where its %s throws", (member) =>
+      Effect.gen(function* () {
+        const { hijack, program } = yield* start({ closeTimeout: 50 }, Ways.launchSignal, {
+          timeout: 500,
+          forceTimeout: 400
+        })
+        const { peer, socket } = yield* pair()
+        const deaf = yield* pair({ allowHalfOpen: true })
+        hijack.adoptUnsafe(broken(member))
+        hijack.adoptUnsafe(socket, { goodbye: () => socket.write("bye") })
+        hijack.adoptUnsafe(deaf.socket)
+        program.begin()
+        assert.strictEqual((yield* peer.raw(3)).toString(), "bye")
+        yield* peer.closed
+        yield* closed(deaf.socket)
+        // Nobody ever says that it has closed.
+        const { report } = yield* program.ended
+        assert.deepInclude(report!.listeners[0], { drained: 1, forced: true, abandoned: 0 })
+        assert.deepStrictEqual(report!.hung, [])
+      }).pipe(Effect.scoped)
+    )
+  })
+
+  it.live("a goodbye that takes too long is interrupted at the deadline", () =>
+    Effect.gen(function* () {
+      const { hijack, program } = yield* start({}, Ways.launchSignal, { timeout: 100, forceTimeout: 400 })
+      const { socket } = yield* pair()
+      const interrupted = yield* Deferred.make<void>()
+      yield* hijack.adopt(socket, {
+        goodbye: Effect.onInterrupt(Effect.never, () => Deferred.succeed(interrupted, undefined))
+      })
+      program.begin()
+      yield* Deferred.await(interrupted)
+      assert.deepInclude((yield* program.ended).report!.listeners[0], { cut: 1, abandoned: 0 })
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a socket that is adopted twice has both goodbyes, and counts once", () =>
+    Effect.gen(function* () {
+      const { hijack, program } = yield* start()
+      const { peer, socket } = yield* pair()
+      hijack.adoptUnsafe(socket, { goodbye: () => socket.write("one") })
+      const latch = Latch.makeUnsafe()
+      yield* hijack.adopt(socket, {
+        goodbye: Effect.andThen(
+          latch.await,
+          Effect.sync(() => socket.write("two"))
+        )
+      })
+      program.begin()
+      yield* peer.raw(3)
+      latch.openUnsafe()
+      assert.strictEqual((yield* peer.raw(6)).toString(), "onetwo")
+      yield* peer.closed
+      assert.deepInclude((yield* program.ended).report!.listeners[0], { drained: 1, cut: 0 })
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("an error that is already on its way as a socket is adopted is nobody's trouble", () =>
+    Effect.gen(function* () {
+      const { hijack, program } = yield* start()
+      const { socket } = yield* pair()
+      socket.destroy(new Error("reset"))
+      hijack.adoptUnsafe(socket)
+      yield* closed(socket)
+      program.begin()
+      assert.strictEqual((yield* program.ended).code, 0)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("a socket of KmsTcp that its handler has passed on has its goodbye, and counts there", () =>
+    Effect.gen(function* () {
+      const ready = yield* Deferred.make<SocketServer.SocketServer["Service"]>()
+      const adopted = yield* Deferred.make<void>()
+      const latch = Latch.makeUnsafe()
+      const app = Layer.effectDiscard(
+        Effect.gen(function* () {
+          const hijack = yield* KmsHijack.KmsHijack
+          const server = yield* SocketServer.SocketServer
+          const handler = Effect.gen(function* () {
+            const socket = yield* NodeSocket.NetSocket
+            yield* hijack.adopt(socket, {
+              goodbye: Effect.andThen(
+                latch.await,
+                Effect.sync(() => socket.write("goodbye"))
+              )
+            })
+            yield* Deferred.succeed(adopted, undefined)
+          })
+          yield* Effect.forkScoped(server.run(() => handler) as Effect.Effect<never>)
+          yield* Deferred.succeed(ready, server)
+        })
+      ).pipe(
+        Layer.provide(KmsTcp.layer({ port: 0, host: "127.0.0.1", closeTimeout: 0 })),
+        Layer.provide(KmsHijack.layer())
+      )
+      const program = yield* Ways.launchSignal.start(app)
+      const { address } = yield* Deferred.await(ready)
+      assert(address._tag === "InetAddressV4")
+      const peer = yield* Peers.connect(address.port, { raw: true })
+      yield* Deferred.await(adopted)
+      program.begin()
+      yield* Effect.sleep("50 millis")
+      assert.isFalse(peer.isClosed)
+      latch.openUnsafe()
+      assert.strictEqual((yield* peer.raw(7)).toString(), "goodbye")
+      yield* peer.closed
+      const { code, report } = yield* program.ended
+      assert.strictEqual(code, 0)
+      // It is the listener's, which counts handlers.
+      for (const { cut, drained } of report!.listeners) assert.deepStrictEqual({ cut, drained }, { cut: 0, drained: 0 })
+    }).pipe(Effect.scoped)
+  )
 
   describe("adopted late", () => {
     it.live("once the drain has begun its goodbye is said at once, and it is waited for", () =>

@@ -775,6 +775,143 @@ describe("KmsTcp", () => {
       }).pipe(Effect.scoped)
     )
 
+    /** A program on a late listener, whose handlers do `work` while the application above it is being released. */
+    const late = (
+      options: Partial<KmsTcp.Options>,
+      handler: (socket: Socket.Socket) => Effect.Effect<unknown, unknown, Scope.Scope>
+    ) =>
+      Effect.gen(function* () {
+        const ready = yield* Deferred.make<Server>()
+        const releasing = yield* Deferred.make<void>()
+        const latch = Latch.makeUnsafe()
+        const beneath = Layer.effectDiscard(
+          Effect.gen(function* () {
+            const server = yield* SocketServer.SocketServer
+            yield* serve(server, (socket) => handler(socket))
+            yield* Deferred.succeed(ready, server)
+          })
+        ).pipe(Layer.provide(KmsTcp.layer({ ...local, drainOn: "release", ...options })))
+        const app = Layer.effectDiscard(
+          Effect.addFinalizer(() => Effect.andThen(Deferred.succeed(releasing, undefined), latch.await))
+        ).pipe(Layer.provide(beneath))
+        const program = yield* Ways.launchSignal.start(app, { timeout: 5000 })
+        const peer = yield* connect(yield* Deferred.await(ready))
+        program.begin()
+        yield* Deferred.await(releasing)
+        return { peer, program, release: () => latch.openUnsafe() }
+      })
+
+    it.live("with drainOn: release does not interrupt a busy section that began when no other may", () =>
+      Effect.gen(function* () {
+        const entered = yield* Deferred.make<void>()
+        const go = Latch.makeUnsafe()
+        const { peer, program, release } = yield* late({ onDrain: "interrupt" }, (socket) =>
+          Effect.scoped(
+            Effect.gen(function* () {
+              yield* read(socket)
+              const { write } = yield* socket.writer
+              yield* Kms.busy("late")(
+                Effect.andThen(Deferred.succeed(entered, undefined), Effect.andThen(go.await, write("whole")))
+              )
+              return yield* Effect.never
+            })
+          )
+        )
+        peer.send("go")
+        yield* Deferred.await(entered)
+        release()
+        yield* Effect.sleep("30 millis")
+        go.openUnsafe()
+        assert.strictEqual(yield* text(peer, 5), "whole")
+        assert.strictEqual((yield* program.ended).code, 0)
+      }).pipe(Effect.scoped)
+    )
+
+    it.live("with drainOn: release lets whoever a socket was passed on to begin a busy section", () =>
+      Effect.gen(function* () {
+        const { peer, program, release } = yield* late({}, (socket) =>
+          Effect.forkDetach(
+            Effect.scoped(
+              Effect.gen(function* () {
+                const question = yield* read(socket)
+                const { write } = yield* socket.writer
+                yield* Kms.busy("late")(write(`answer to ${question}`))
+              })
+            )
+          )
+        )
+        yield* Effect.sleep("20 millis")
+        peer.send("this")
+        assert.strictEqual(yield* text(peer, 14), "answer to this")
+        release()
+        assert.strictEqual((yield* program.ended).code, 0)
+      }).pipe(Effect.scoped)
+    )
+
+    it.live("is heard of by a fiber that has outlived its handler, as that of the shutdown", () =>
+      Effect.gen(function* () {
+        const ready = yield* Deferred.make<Server>()
+        const heard = yield* Deferred.make<void>()
+        const app = Layer.effectDiscard(
+          Effect.gen(function* () {
+            const server = yield* SocketServer.SocketServer
+            yield* serve(server, (socket) =>
+              Effect.andThen(
+                Effect.forkDetach(Effect.andThen(Kms.draining, Deferred.succeed(heard, undefined))),
+                echo(socket)
+              )
+            )
+            yield* Deferred.succeed(ready, server)
+          })
+        ).pipe(Layer.provide(KmsTcp.layer(local)))
+        const program = yield* Ways.launchSignal.start(app)
+        const peer = yield* connect(yield* Deferred.await(ready))
+        peer.send("x")
+        yield* peer.raw(1)
+        peer.socket.end()
+        yield* peer.closed
+        assert.isFalse(Deferred.isDoneUnsafe(heard))
+        program.begin()
+        yield* Deferred.await(heard)
+        yield* program.ended
+      }).pipe(Effect.scoped)
+    )
+
+    it.live("a peer that nobody handles sees the end of its connection, also if it has sent a lot", () =>
+      Effect.gen(function* () {
+        const scope = yield* Scope.make()
+        const server = yield* Scope.provide(KmsTcp.make(local), scope)
+        const peer = yield* connect(server)
+        peer.send(Buffer.alloc(2_000_000))
+        yield* Effect.sleep("20 millis")
+        yield* Scope.close(scope, Exit.void)
+        const { ended, error } = yield* peer.closed
+        assert.deepStrictEqual([ended, error], [true, undefined])
+      }).pipe(Effect.scoped)
+    )
+
+    it.live("waits for a peer that has sent something no longer than for any other", () =>
+      Effect.gen(function* () {
+        const server = yield* KmsTcp.make({ ...local, closeTimeout: 400 })
+        const sockets = yield* Queue.unbounded<NodeSocket.NetSocket["Service"]>()
+        yield* serve(server, (socket) =>
+          Effect.andThen(
+            Effect.flatMap(NodeSocket.NetSocket, (own) => Queue.offer(sockets, own)),
+            Effect.scoped(read(socket))
+          )
+        )
+        const peer = yield* Peers.connect(portOf(server), { raw: true, allowHalfOpen: true })
+        peer.send("hello")
+        yield* peer.end
+        const ended = performance.now()
+        const socket = yield* Queue.take(sockets)
+        yield* Effect.callback<void>((resume) =>
+          socket.closed ? resume(Effect.void) : void socket.once("close", () => resume(Effect.void))
+        )
+        assert.isBelow(performance.now() - ended, 790)
+      }).pipe(Effect.scoped)
+    )
+
     it.live("waits for a peer to close its half no longer than closeTimeout, also while nothing drains", () =>
       Effect.gen(function* () {
         const server = yield* KmsTcp.make({ ...local, closeTimeout: 100 })

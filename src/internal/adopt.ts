@@ -3,8 +3,9 @@
  * and destroyed when its peer does not answer that.
  */
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import type { Socket } from "node:net"
-import { Duplex } from "node:stream"
+import type { Duplex } from "node:stream"
 import { type Adopter, type Connection, of, type Timing } from "./connections.ts"
 import { handled, Hijacks, peer } from "./hijack.ts"
 import { ServerListener } from "./listener.ts"
@@ -25,19 +26,30 @@ export interface WebSocketLike {
   readonly on: (event: "close" | "error", listener: () => void) => unknown
 }
 
+const isWebSocket = (socket: Duplex | WebSocketLike): socket is WebSocketLike => "terminate" in socket
+
 const isClosed = (socket: Duplex | WebSocketLike): boolean =>
-  socket instanceof Duplex ? socket.destroyed : socket.readyState === 3
+  isWebSocket(socket) ? socket.readyState === 3 : socket.destroyed
 
 /** The socket beneath a WebSocket. Private to `ws`, and pinned by a test. */
 const beneath = (socket: Duplex | WebSocketLike): unknown =>
-  socket instanceof Duplex ? socket : (socket as { readonly _socket?: unknown })._socket
+  isWebSocket(socket) ? (socket as { readonly _socket?: unknown })._socket : socket
 
 /** Ends it in the way of its protocol. 1001 for a WebSocket, since clients do not reconnect after 1000. */
 const close = (socket: Duplex | WebSocketLike): void => {
-  if (!(socket instanceof Duplex)) return socket.close(1001)
+  if (isWebSocket(socket)) return socket.close(1001)
   socket.end()
   // Its end is seen only by who reads to it.
   socket.resume()
+}
+
+/** Somebody else's code may throw, and keeps nobody from the rest. */
+const attempt = (f: () => void): void => {
+  try {
+    f()
+  } catch (error) {
+    Effect.runFork(Effect.logWarning("A hijacked socket could not be closed", error))
+  }
 }
 
 /** What a `Connection` uses of a socket that has left its server, of anything that can be adopted. */
@@ -53,15 +65,15 @@ class Endpoint {
     return (beneath(this.socket) as Partial<Socket> | undefined)?.remoteAddress
   }
   get writableLength(): number {
-    return this.socket instanceof Duplex ? this.socket.writableLength : 0
+    return isWebSocket(this.socket) ? 0 : this.socket.writableLength
   }
   on(event: "close", listener: () => void): this {
     this.socket.on(event, () => listener.call(this))
     return this
   }
   destroy(): void {
-    if (this.socket instanceof Duplex) this.socket.destroy()
-    else this.socket.terminate()
+    const { socket } = this
+    attempt(() => (isWebSocket(socket) ? socket.terminate() : void socket.destroy()))
   }
 }
 
@@ -73,6 +85,7 @@ class Adoption implements Adopter {
   private readonly goodbye: Effect.Effect<unknown>
   private readonly socket: Duplex | WebSocketLike
   private readonly onGoodbye: (running: boolean) => void
+  private fiber: Fiber.Fiber<unknown> | undefined
   private isEnding = false
 
   constructor(
@@ -93,11 +106,18 @@ class Adoption implements Adopter {
     if (this.isEnding) return
     this.isEnding = true
     this.onGoodbye(true)
-    Effect.runFork(this.goodbye).addObserver(() => {
-      if (!isClosed(this.socket)) close(this.socket)
+    this.fiber = Effect.runFork(this.goodbye)
+    this.fiber.addObserver(() => {
       handled(this.connection, this, true)
+      // Whoever else has adopted it has something to say, too.
+      if (!this.connection.isAdopted && !isClosed(this.socket)) attempt(() => close(this.socket))
       this.onGoodbye(false)
     })
+  }
+
+  /** Its goodbye has taken too long. */
+  cut(): void {
+    this.fiber?.interruptUnsafe()
   }
 
   // It asks for no time: it has as long as its goodbye takes.
@@ -106,7 +126,9 @@ class Adoption implements Adopter {
 
 export class HijackListener extends ServerListener {
   private readonly hijacks = new Hijacks(this.tally)
-  private readonly adoptions = new Map<Connection, Adoption>()
+  private readonly adoptions = new Set<Adoption>()
+  /** The records of sockets that are not a listener's of ours. */
+  private readonly foreign = new WeakMap<Duplex | WebSocketLike, Connection>()
   private goodbyes = 0
 
   constructor(name: string, timing: Timing, host: Process) {
@@ -115,20 +137,24 @@ export class HijackListener extends ServerListener {
   }
 
   adopt(socket: Duplex | WebSocketLike, name: string | undefined, goodbye: Effect.Effect<unknown>): void {
-    if (isClosed(socket)) return
-    // One that left a listener of ours stays in its count, and is only ended from here.
-    const own = of(beneath(socket))
-    const connection = own?.hijacked === true ? own : this.take(socket)
     // An error without a listener would be the end of the process.
     socket.on("error", ignore)
+    if (isClosed(socket)) return
+    // One that left a listener of ours, or is in the hands of its handler, stays in its count, and is only ended from here.
+    const own = of(beneath(socket))
+    const isOwn = own !== undefined && (own.hijacked || own.isAdopted)
+    const connection = isOwn ? own : (this.foreign.get(socket) ?? this.take(socket))
     const adoption = new Adoption(socket, connection, name, goodbye, this.onGoodbye)
-    if (connection !== own) this.adoptions.set(connection, adoption)
-    if (this.state === "forced") connection.destroy()
-    else connection.adopt(adoption)
+    this.adoptions.add(adoption)
+    socket.on("close", () => this.adoptions.delete(adoption))
+    if (this.state === "forced") return connection.destroy()
+    connection.adopt(adoption)
+    if (this.state === "draining") adoption.end()
   }
 
   private take(socket: Duplex | WebSocketLike): Connection {
     const connection = this.registry.add(new Endpoint(socket) as unknown as Socket)
+    this.foreign.set(socket, connection)
     this.hijacks.take(connection)
     return connection
   }
@@ -139,13 +165,12 @@ export class HijackListener extends ServerListener {
   }
 
   protected onClose(connection: Connection): void {
-    this.adoptions.delete(connection)
     this.hijacks.closed(connection, this.state === "draining")
     this.check()
   }
 
   protected onBegin(): void {
-    for (const connection of this.registry.all) this.hijacks.letGo(connection)
+    for (const adoption of Array.from(this.adoptions)) adoption.end()
   }
 
   protected onForce(): void {
@@ -153,6 +178,7 @@ export class HijackListener extends ServerListener {
       this.hijacks.cut(connection)
       connection.destroy()
     }
+    for (const adoption of Array.from(this.adoptions)) adoption.cut()
   }
 
   protected get handlers(): number {
@@ -165,7 +191,7 @@ export class HijackListener extends ServerListener {
 
   readonly oldest = (): string | undefined => {
     // They are in the order in which they were adopted.
-    for (const [connection, { name, since }] of this.adoptions) {
+    for (const { connection, name, since } of this.adoptions) {
       return `${name ?? "socket"} from ${peer(connection)} for ${duration(now() - since)}`
     }
     return undefined

@@ -72,7 +72,8 @@ const shown = (path: string): string => (Unix.isAbstract(path) ? `@${path.slice(
 /** What `options` ask to listen on, in words. */
 export const describe = (options: Options): string => {
   if (options.fd !== undefined) return `descriptor ${options.fd}`
-  if (options.path !== undefined) return shown(options.path)
+  // Node takes a port over a path.
+  if (options.path !== undefined && options.port === undefined) return shown(options.path)
   return `${options.host ?? ""}:${options.port ?? 0}`
 }
 
@@ -101,6 +102,8 @@ const bind = (server: Server, options: Options): Effect.Effect<Unix.SocketFile |
   const path = pathOf(options)
   const problem = path === undefined ? undefined : Unix.misnamed(path)
   if (problem !== undefined) return Effect.fail(problem)
+  // Node would close the server before it says that it listens, and say nothing.
+  if (options.signal?.aborted === true) return Effect.fail(Unix.problem("ABORT_ERR", "its signal has been aborted"))
   if (path !== undefined && ownsFile(path, options)) {
     return Unix.make(path, (place) =>
       listening(server, () => place(options.mode ?? options.defaultMode, (name) => listenAt(server, options, name)))

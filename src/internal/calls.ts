@@ -14,6 +14,7 @@ import * as Fiber from "effect/Fiber"
 import * as Queue from "effect/Queue"
 import type { FromClientEncoded, FromServerEncoded, RequestEncoded, ResponseExitEncoded } from "effect/rpc/RpcMessage"
 import type { Protocol } from "effect/rpc/RpcServer"
+import type { Connection } from "./connections.ts"
 import { CurrentHold, type Hold } from "./gate.ts"
 import { type Carrier, CurrentCarrier, Handler } from "./handler.ts"
 import { now } from "./sweep.ts"
@@ -25,7 +26,9 @@ type Encoded = ResponseExitEncoded["exit"]
 
 /** What the calls of one tag may end with, as their protocol says it. */
 export interface Exits {
-  /** Of a stream that ends with the drain: its end. */
+  /** Whether it is a stream that ends with the drain. */
+  readonly ends: boolean
+  /** With what it does; `undefined` where its client is told by the end of the connection. */
   readonly end: Encoded | undefined
   /** Of a call that was not taken. */
   readonly refused: Encoded
@@ -48,14 +51,14 @@ class Stream implements Hold {
   begun = false
   /** It has been asked to end. */
   ending = false
+  private readonly client: Client
   private readonly outer: Hold | undefined
-  private readonly onFree: () => void
   private sections = 0
 
-  constructor(exits: Exits, outer: Hold | undefined, onFree: () => void) {
+  constructor(exits: Exits, client: Client, outer: Hold | undefined) {
     this.exits = exits
+    this.client = client
     this.outer = outer
-    this.onFree = onFree
   }
 
   get busy(): number {
@@ -67,7 +70,7 @@ class Stream implements Hold {
   }
 
   onIdle(): void {
-    this.onFree()
+    if (this.client.since !== undefined) this.client.end()
     if (this.outer?.busy === 0) this.outer.onIdle()
   }
 
@@ -81,12 +84,15 @@ interface Client {
   readonly id: number
   readonly carrier: Carrier | undefined
   readonly calls: Map<Id, Call>
+  /** Where it is one: a request is over with its calls by itself. */
+  readonly connection: Connection | undefined
   /** How many calls are left of those that were there when the drain began. */
   early: number
   /** When the drain began, or the last of these calls ended. */
   since: number | undefined
-  /** How long from then on new calls are taken. */
-  readonly grace: number
+  /** From now on no call is taken: soon, or at once. */
+  closing: boolean
+  closed: boolean
   /** Lets its streams end. */
   readonly end: () => void
   /** Takes back that its carrier tells of its end. */
@@ -126,8 +132,7 @@ export class Calls {
     run: (receive) =>
       Effect.uninterruptibleMask((restore) =>
         Effect.gen({ self: this }, function* () {
-          this.deliver = receive
-          this.finishing = false
+          this.start(receive)
           // In a fiber of its own: what comes in meanwhile is still received.
           const running = yield* Effect.forkDetach(
             restore(Effect.andThen(Effect.forkChild(this.forgetting), this.inner.run(this.receive))),
@@ -140,6 +145,14 @@ export class Calls {
         })
       )
   })
+
+  private start(receive: Receive): void {
+    this.deliver = receive
+    if (!this.finishing) return
+    // Another one had stopped.
+    this.finishing = false
+    for (const client of this.clients.values()) if (client.carrier?.isEnding !== true) client.since = undefined
+  }
 
   /**
    * Completes when no call is in flight. For whoever has no connections to close: streams end, and a client whose calls
@@ -167,11 +180,11 @@ export class Calls {
       id,
       carrier,
       calls: new Map(),
+      connection: carrier instanceof Handler ? carrier.connection : undefined,
       early: 0,
       since: this.finishing || carrier?.isEnding === true ? now() : undefined,
-      // A request has its end by itself, and its connection none after it.
-      grace:
-        carrier instanceof Handler ? (carrier.connection?.owner.timing.quietPeriod ?? 0) : Number.POSITIVE_INFINITY,
+      closing: false,
+      closed: false,
       end,
       forget: carrier?.onEnding(end)
     }
@@ -203,8 +216,19 @@ export class Calls {
   }
 
   /** Whether a call that comes now is taken. */
-  private takes({ early, grace, since }: Client): boolean {
-    return since === undefined || early > 0 || now() < since + (this.finishing ? 0 : grace)
+  private takes(client: Client): boolean {
+    const { connection, early, since } = client
+    if (since === undefined || early > 0) return true
+    if (this.finishing || client.closed) return false
+    if (connection !== undefined && now() >= since + connection.owner.timing.quietPeriod) this.close(client, connection)
+    return true
+  }
+
+  /** What its peer has sent may still wait to be read, and counts: a turn later nothing more is taken. */
+  private close(client: Client, { owner }: Connection): void {
+    if (client.closing) return
+    client.closing = true
+    Effect.runFork(owner.host.turn).addObserver(() => void (client.closed = true))
   }
 
   // --- What comes in ---
@@ -227,10 +251,7 @@ export class Calls {
     const { id, tag } = request
     const exits = this.exitsOf(tag)
     if (!this.takes(client)) return this.refuse(client, request, exits)
-    const free = () => {
-      if (client.since !== undefined) client.end()
-    }
-    const stream = exits?.end === undefined ? undefined : new Stream(exits, hold, free)
+    const stream = exits?.ends === true ? new Stream(exits, client, hold) : undefined
     if (!client.calls.has(id)) {
       client.calls.set(id, { stream, early: false })
       client.carrier?.engage()
@@ -274,15 +295,15 @@ export class Calls {
     if (response._tag === "Exit") {
       const { exit, requestId } = response
       const stream = client.calls.get(requestId)?.stream
-      // For its client a stream that was ended has ended, and not failed.
-      const sent: FromServerEncoded =
-        stream?.ending === true && stream.exits.isInterruption(exit)
-          ? { ...response, exit: stream.exits.end! }
-          : response
-      return Effect.ensuring(
-        this.inner.send(clientId, sent, transferables),
-        Effect.sync(() => this.settle(client, requestId))
-      )
+      const settle = Effect.sync(() => this.settle(client, requestId))
+      let sent: FromServerEncoded = response
+      if (stream?.ending === true && stream.exits.isInterruption(exit)) {
+        const { end } = stream.exits
+        if (end === undefined) return settle
+        // For its client it has ended, and not failed.
+        sent = { ...response, exit: end }
+      }
+      return Effect.ensuring(this.inner.send(clientId, sent, transferables), settle)
     }
     const sent = this.inner.send(clientId, response, transferables)
     if (response._tag !== "Defect") return sent

@@ -22,7 +22,7 @@ export interface Closing {
   destroy(): void
 }
 
-/** Whoever handles a connection apart from its server, and ends it in its own way. */
+/** Whoever handles a connection apart from its server, and ends it in its own way. One connection may have several. */
 export interface Adopter {
   /** It is to end. May be called again. */
   end(): void
@@ -46,7 +46,7 @@ export class Connection implements Due {
   spoke = false
   /** It left its server: a WebSocket, another upgrade, a tunnel. */
   hijacked = false
-  adopter: Adopter | undefined
+  private adopters: ReadonlyArray<Adopter> | undefined
   session: Closing | undefined
   /** What its listener knows of the work on it. */
   work: unknown
@@ -126,14 +126,25 @@ export class Connection implements Due {
 
   /** Someone handles it, and ends it. */
   adopt(adopter: Adopter): void {
-    this.adopter = adopter
+    this.adopters = [...(this.adopters ?? []), adopter]
     this.owner.sweep.cancel(this)
     if (this.owner.draining) adopter.end()
   }
 
-  /** Its handler has let go of it. */
-  release(adopter: Adopter): void {
-    if (this.adopter === adopter) this.adopter = undefined
+  get isAdopted(): boolean {
+    return this.adopters !== undefined
+  }
+
+  /** Asks those who handle it to end it. */
+  end(): void {
+    for (const adopter of this.adopters ?? []) adopter.end()
+  }
+
+  /** Its handler has let go of it. Says whether nobody is left. */
+  release(adopter: Adopter): boolean {
+    const left = this.adopters?.filter((other) => other !== adopter) ?? []
+    this.adopters = left.length === 0 ? undefined : left
+    return left.length === 0
   }
 
   // --- Closing ---
@@ -150,7 +161,8 @@ export class Connection implements Due {
   }
 
   closeAt(due: number): void {
-    this.owner.sweep.put(this, due)
+    // One that has gone would only keep the process alive.
+    if (this.owner.all.has(this)) this.owner.sweep.put(this, due)
   }
 
   /** Its peer has `closeTimeout` from now on to close it. */
@@ -161,11 +173,11 @@ export class Connection implements Due {
   /** Its time has come. */
   expire(): void {
     // Its handler has come since, and will end it.
-    if (this.adopter !== undefined) return this.adopter.expire()
+    if (this.adopters !== undefined) return this.adopters.forEach((adopter) => adopter.expire())
     if (this.inFlight > 0 && !this.hijacked) return
     // Its handler has given an answer, which is still on its way.
     if (this.answered && this.socket.writableLength > 0) return this.closeSoon()
-    if (!this.hijacked && this.isBeginning) return this.schedule()
+    if (!this.hijacked && !this.lingering && this.isBeginning) return this.schedule()
     this.expired = true
     this.unsent = this.socket.writableLength > 0
     this.peer = this.carrier.remoteAddress

@@ -21,8 +21,8 @@ export interface Section {
   live: boolean
   /** The fiber that runs it, where one does. */
   readonly fiber: Fiber.Fiber<unknown, unknown> | undefined
-  /** The connection handler it runs in. */
-  readonly hold: Hold | undefined
+  /** Lets go of the connection handler it runs in. */
+  readonly release: () => void
 }
 
 /** What a connection handler is told about the sections inside it: it may be interrupted only while there are none. */
@@ -30,6 +30,14 @@ export interface Hold {
   busy: number
   /** Called each time the last section inside has ended. */
   onIdle(): void
+}
+
+/** Keeps a handler from being interrupted. Returns the end of that. */
+export const keep = (hold: Hold | undefined): (() => void) => {
+  if (hold !== undefined) hold.busy++
+  return () => {
+    if (hold !== undefined && --hold.busy === 0) hold.onIdle()
+  }
 }
 
 /** The innermost section of a fiber. It may have ended. */
@@ -89,10 +97,17 @@ export class Gate {
   enter(entry: Entry): Section | undefined {
     if (!this.admits(entry)) return undefined
     const { fiber, hold, name, now: since, parent } = entry
-    const section: Section = { name, since, early: !this.draining || this.listening(), live: true, fiber, hold, parent }
+    const section: Section = {
+      name,
+      since,
+      early: !this.draining || this.listening(),
+      live: true,
+      fiber,
+      release: keep(hold),
+      parent
+    }
     this.live.add(section)
     if (section.early) this.early++
-    if (hold !== undefined) hold.busy++
     return section
   }
 
@@ -108,8 +123,7 @@ export class Gate {
     section.live = false
     this.live.delete(section)
     if (section.early) this.early--
-    const { hold } = section
-    if (hold !== undefined && --hold.busy === 0) hold.onIdle()
+    section.release()
     if (this.draining) this.onLeave(section.early)
   }
 

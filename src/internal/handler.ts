@@ -24,8 +24,10 @@ export interface Carrier {
   readonly isEnding: boolean
   /** Calls `listener` when that begins. Returns the removal. */
   onEnding(listener: () => void): () => void
-  /** Calls `listener` when it has gone; `fiber` is the one that hears of the calls. */
-  onGone(fiber: Fiber.Fiber<unknown, unknown>, listener: () => void): void
+  /** It has ended, and hears of nothing any more. */
+  readonly isGone: boolean
+  /** Calls `listener` when that is so. Returns the removal. */
+  onGone(listener: () => void): () => void
 }
 
 /** What carries the calls that a fiber hears of. */
@@ -46,7 +48,9 @@ export class Handler implements Hold, Carrier, Adopter {
   private counted = false
   /** It is to be interrupted as soon as it may be. */
   protected isLeaving = false
+  isGone = false
   private listeners: Set<() => void> | undefined
+  private mourners: Set<() => void> | undefined
 
   constructor(fiber: Fiber.Fiber<unknown, unknown>, connection: Connection | undefined, waits: boolean) {
     this.fiber = fiber
@@ -82,6 +86,11 @@ export class Handler implements Hold, Carrier, Adopter {
 
   expire(): void {
     if (!this.counted || this.calls > 0) return
+    // Its last answers are still on their way to a slow peer: a WebSocket takes them without waiting.
+    if (this.connection !== undefined && this.connection.socket.writableLength > 0) {
+      this.connection.rest()
+      return this.connection.schedule()
+    }
     if (this.connection?.isBeginning === true) this.connection.schedule()
     else this.leave()
   }
@@ -105,6 +114,8 @@ export class Handler implements Hold, Carrier, Adopter {
   count(): void {
     if (this.counted) return
     this.counted = true
+    // Told to leave before its calls were counted: from now on they say when.
+    this.isLeaving = false
     this.connection?.rest()
     if (this.isEnding) this.quieten()
   }
@@ -132,7 +143,15 @@ export class Handler implements Hold, Carrier, Adopter {
     return () => listeners.delete(listener)
   }
 
-  onGone(_fiber: Fiber.Fiber<unknown, unknown>, listener: () => void): void {
-    this.fiber.addObserver(listener)
+  onGone(listener: () => void): () => void {
+    const listeners = (this.mourners ??= new Set())
+    listeners.add(listener)
+    return () => listeners.delete(listener)
+  }
+
+  /** To be called when it has ended. */
+  gone(): void {
+    this.isGone = true
+    for (const listener of this.mourners ?? []) listener()
   }
 }

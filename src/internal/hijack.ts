@@ -23,8 +23,8 @@ export class Hijacks {
 
   /** The drain begins, or has begun. */
   letGo(connection: Connection): void {
-    if (connection.adopter === undefined) connection.closeSoon()
-    else connection.adopter.end()
+    if (connection.isAdopted) connection.end()
+    else connection.closeSoon()
   }
 
   /** It has closed; `counts`, during a drain that has not been cut. */
@@ -48,6 +48,5 @@ export const peer = ({ carrier, peer }: Connection): string => carrier.remoteAdd
 
 /** The handler of a hijacked connection has ended. Where it was told to, the peer has `closeTimeout` to answer. */
 export const handled = (connection: Connection, adopter: Adopter, told: boolean): void => {
-  connection.release(adopter)
-  if (told || connection.owner.draining) connection.closeSoon()
+  if (connection.release(adopter) && (told || connection.owner.draining)) connection.closeSoon()
 }

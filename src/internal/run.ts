@@ -34,11 +34,17 @@ export class Visit extends Handler {
   private readonly run: Run
   private running = true
   private opened = false
-  private reading = false
+  /** How many read from it. */
+  private readers = 0
+  /** It has been told of as one that ended in the drain. */
+  isCounted = false
+  /** Where it is on a listener that drains with its own scope. */
+  readonly released: Released | undefined
 
   constructor(fiber: Fiber.Fiber<unknown, unknown>, connection: Connection, run: Run) {
     super(fiber, connection, run.options.onDrain === "wait")
     this.run = run
+    this.released = run.options.released ? { live: true } : undefined
   }
 
   /** What the handler's socket reads from, as long as that is open. */
@@ -48,13 +54,13 @@ export class Visit extends Handler {
       if (socket.errored !== null) return failed(new Socket.SocketOpenError({ kind: "Unknown", cause: socket.errored }))
       if (socket.closed) return failed(new Socket.SocketCloseError({ code: 1000 }))
       this.opened = true
-      this.reading = true
+      this.readers++
       if (!this.running) this.run.adopt(this)
       return Effect.succeed(socket)
     }),
     () =>
       Effect.sync(() => {
-        this.reading = false
+        this.readers--
         this.connection.linger(this.isLeaving)
         this.settled()
       })
@@ -88,11 +94,13 @@ export class Visit extends Handler {
   }
 
   private settled(): void {
-    if (this.running || this.reading) return
-    const { connection } = this
-    connection.release(this)
-    if (!this.opened && connection.owner.draining) connection.closeSoon()
+    if (this.running || this.readers > 0) return
+    const { connection, released } = this
+    if (released !== undefined) released.live = false
+    connection.hear()
+    if (connection.release(this) && !this.opened && connection.owner.draining) connection.closeSoon()
     this.run.ended(this)
+    this.gone()
   }
 
   protected override interrupt(): void {
@@ -123,14 +131,14 @@ export class Run {
 
   handle(connection: Connection): void {
     connection.spoke = true
+    // A closed socket does not know.
+    connection.peer ??= connection.carrier.remoteAddress
     const visiting = Effect.withFiber((fiber) => {
       const visit = new Visit(fiber, connection, this)
-      const released: Released | undefined = this.options.released ? { live: true } : undefined
       this.handlers++
       let isSuccess = false
       fiber.addObserver(() => {
         this.handlers--
-        if (released !== undefined) released.live = false
         visit.ended(isSuccess)
       })
       this.adopt(visit)
@@ -139,7 +147,7 @@ export class Run {
         Effect.tap(() => Effect.sync(() => void (isSuccess = true))),
         Effect.provideService(CurrentHold, visit),
         Effect.provideService(CurrentCarrier, visit),
-        Effect.provideService(CurrentReleased, released)
+        Effect.provideService(CurrentReleased, visit.released)
       )
     })
     visiting.pipe(
@@ -151,6 +159,7 @@ export class Run {
 
   adopt(visit: Visit): void {
     this.visits.add(visit)
+    if (visit.released !== undefined) visit.released.live = true
     this.options.began(visit)
     visit.connection.adopt(visit)
     if (this.ending) visit.end()

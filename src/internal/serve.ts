@@ -10,7 +10,6 @@ import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
 import * as HttpBody from "effect/http/HttpBody"
 import type { HttpMiddleware } from "effect/http/HttpMiddleware"
 import type * as HttpServer from "effect/http/HttpServer"
@@ -203,6 +202,7 @@ export class Serve implements Carrier {
           connection.answered = !upgrade.upgrading
           handled(connection, upgrade, upgrade.isEnding)
         }
+        upgrade.gone()
         this.onEnd()
       })
       if (this.isEnding) upgrade.end()
@@ -236,8 +236,10 @@ export class Serve implements Carrier {
     return () => this.listeners.delete(listener)
   }
 
-  onGone(fiber: Fiber.Fiber<unknown, unknown>, listener: () => void): void {
-    fiber.addObserver(listener)
+  // It tells of the drain whatever becomes of the request.
+  readonly isGone = false
+  onGone(): () => void {
+    return () => {}
   }
 
   /** Completes when no handler runs any more, `end` having been called. */

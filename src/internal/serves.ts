@@ -18,8 +18,8 @@ export class Serves {
   private readonly closing = new Set<Serve>()
   private readonly early: Array<Waiting> = []
   private drained = false
-  /** Handlers that their application did not wait for any longer. */
-  private left = 0
+  /** Those whose handlers nobody waited for any longer. */
+  private readonly left = new Set<Serve>()
 
   /** Answers for `server`. */
   attach(server: Server, batch: Batch): void {
@@ -47,7 +47,7 @@ export class Serves {
   /** It has closed. */
   remove(serve: Serve): void {
     this.closing.delete(serve)
-    this.left += serve.handlers
+    if (serve.handlers > 0) this.left.add(serve)
   }
 
   /** The drain begins. */
@@ -71,7 +71,10 @@ export class Serves {
   }
 
   /** Handlers that have not ended, those included that nobody waits for any longer. */
-  readonly abandoned = (): number => this.left + this.handlers()
+  readonly abandoned = (): number => {
+    for (const serve of this.left) if (serve.handlers === 0) this.left.delete(serve)
+    return Array.from(this.left).reduce((sum, serve) => sum + serve.handlers, this.handlers())
+  }
 
   private all(): Array<Serve> {
     return [...this.open, ...this.closing]

@@ -84,17 +84,23 @@ export const make = Effect.fnUntraced(function* (
   const { began, ended } = listener
   const runOptions = { onDrain, released: options.drainOn === "release", began, ended }
 
+  /** The last run has ended: whatever comes after it comes too late. */
+  let stopping = false
   const run = (onSocket: OnSocket, services: Context.Context<never>): Effect.Effect<never> =>
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
         const run = new Run(onSocket, services, runOptions)
-        if (drain.isBegun()) yield* Effect.logWarning(`${listener.name} has been drained: it takes no connections`)
+        if (stopping || drain.isBegun()) {
+          yield* Effect.logWarning(`${listener.name} has been drained: it takes no connections`)
+        }
         listener.add(run)
         return yield* Effect.onExit(restore(Effect.never), (exit) =>
           Effect.gen(function* () {
             listener.retire(run)
-            if (listener.isIdle || drain.isBegun()) yield* drain.run
-            else {
+            if (listener.isIdle || drain.isBegun()) {
+              stopping = true
+              yield* drain.run
+            } else {
               run.end()
               yield* drain.part(run.awaitEmpty)
             }

@@ -78,6 +78,11 @@ export class Sweep {
   private expire(item: Due): void {
     item.due = Number.POSITIVE_INFINITY
     this.waiting.delete(item)
-    item.expire()
+    try {
+      item.expire()
+    } catch (error) {
+      // The close of somebody's own socket: it keeps none of the others.
+      Effect.runFork(Effect.logWarning("A connection could not be closed", error))
+    }
   }
 }

@@ -34,8 +34,8 @@ export class SocketListener extends ServerListener {
   private readonly waiting = new Set<Connection>()
   /** Connections that somebody handles. */
   private readonly visits = new Set<Visit>()
-  /** Handlers that nobody waited for any longer. */
-  private left = 0
+  /** Those that nobody waited for any longer. */
+  private readonly left = new Set<Run>()
 
   constructor(server: Server, options: Options) {
     super(options.kind, options.timing, options.host)
@@ -69,7 +69,7 @@ export class SocketListener extends ServerListener {
     socket.pause()
     const run = this.current
     if (run !== undefined) run.handle(connection)
-    else if (this.isDraining) connection.close()
+    else if (this.isDraining) connection.linger(true)
     else this.waiting.add(connection)
   }
 
@@ -109,7 +109,7 @@ export class SocketListener extends ServerListener {
   /** It has closed. */
   remove(run: Run): void {
     this.closing.delete(run)
-    this.left += run.handlers
+    if (run.handlers > 0) this.left.add(run)
   }
 
   /** Whether nobody takes connections. */
@@ -120,7 +120,10 @@ export class SocketListener extends ServerListener {
   readonly began = (visit: Visit): void => void this.visits.add(visit)
 
   readonly ended = (visit: Visit): void => {
-    if (this.visits.delete(visit) && this.state === "draining") this.tally.drained++
+    if (this.visits.delete(visit) && this.state === "draining" && !visit.isCounted) {
+      visit.isCounted = true
+      this.tally.drained++
+    }
     this.check()
   }
 
@@ -130,8 +133,8 @@ export class SocketListener extends ServerListener {
     // Also those whose connection has gone: their handlers may still run.
     for (const visit of Array.from(this.visits)) visit.end()
     for (const connection of this.registry.all) {
-      if (connection.adopter !== undefined) continue
-      if (this.waiting.delete(connection)) connection.close()
+      if (connection.isAdopted) connection.end()
+      else if (this.waiting.delete(connection)) connection.linger(true)
       // Its handshake is under way.
       else if (!connection.spoke) connection.schedule()
       // Its handler has ended, and has left it to nobody.
@@ -145,7 +148,7 @@ export class SocketListener extends ServerListener {
       this.tally.note(`connection from ${peer(visit.connection)} after ${duration(at - visit.since)}`)
     }
     for (const connection of Array.from(this.registry.all)) {
-      if (connection.adopter === undefined && connection.socket.writableLength > 0) this.cutShort(connection)
+      if (!connection.isAdopted && connection.socket.writableLength > 0) this.cutShort(connection)
       connection.destroy()
     }
     this.options.onForce()
@@ -162,7 +165,8 @@ export class SocketListener extends ServerListener {
     return this.runs.reduce((sum, run) => sum + run.handlers, 0)
   }
   protected get unended(): number {
-    return this.left + this.handlers
+    for (const run of this.left) if (run.handlers === 0) this.left.delete(run)
+    return Array.from(this.left).reduce((sum, run) => sum + run.handlers, this.handlers)
   }
 
   readonly inFlight = (): number => {

@@ -202,6 +202,11 @@ export interface ConnectOptions {
   readonly raw?: boolean
 }
 
+/** Whatever takes the bytes of a connection that does not speak HTTP/1.1. */
+export interface Sink {
+  push(chunk: Buffer): void
+}
+
 /** A connection that speaks HTTP/1.1, or whatever a test writes to it. */
 export class Peer {
   readonly socket: Socket
@@ -212,11 +217,12 @@ export class Peer {
   private error: string | undefined
   private gone: Closed | undefined
 
-  constructor(socket: Socket, raw = false) {
+  constructor(socket: Socket, raw = false, sink?: Sink) {
     this.socket = socket
     this.parser = new Parser(raw)
+    const taker = sink ?? this.parser
     socket.on("data", (chunk: Buffer) => {
-      this.parser.push(chunk)
+      taker.push(chunk)
       this.watch.look()
     })
     socket.on("end", () => {
@@ -249,7 +255,8 @@ export class Peer {
     return `The connection has gone (${this.error ?? (this.ended ? "ended" : "closed")}). It brought [${seen.join("; ")}]`
   }
 
-  private until<A>(see: () => A | undefined): Effect.Effect<A> {
+  /** Completes with the first value that `see` gives, looking whenever something comes; dies if the connection goes first. */
+  until<A>(see: () => A | undefined): Effect.Effect<A> {
     return this.watch.until(see, () => this.story())
   }
 
@@ -308,6 +315,65 @@ export class Peer {
 
 const tlsOptions = { ca: cert, servername: "localhost" }
 
+/** Where a listener is. */
+export type Address = { readonly host: string; readonly port: number } | { readonly path: string }
+
+export interface DialOptions {
+  /** What to speak over TLS; without it the connection is plain. */
+  readonly tls?: "h2" | "http/1.1" | undefined
+  readonly allowHalfOpen?: boolean | undefined
+  /** Send no more of the TLS handshake than so many bytes. */
+  readonly hold?: number | undefined
+}
+
+/** A connection that nothing has been said on, but what TLS says. */
+export interface Line {
+  /** What bytes are written to, and come from. */
+  readonly socket: Socket
+  /** The connection itself: beneath TLS, and otherwise the same. */
+  readonly carrier: Socket
+  /** Completes when it may be used; sends what was held of the handshake. */
+  readonly ready: Effect.Effect<void>
+}
+
+/** A connection at the lowest level, so that it can be reset, or held in the middle of its handshake. */
+export const dial = (address: Address, options: DialOptions = {}): Effect.Effect<Line, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const { allowHalfOpen = false, hold, tls } = options
+    const carrier = yield* Effect.acquireRelease(
+      Effect.sync(() => connectTcp({ ...address, allowHalfOpen: allowHalfOpen || tls !== undefined })),
+      (socket) => Effect.sync(() => socket.destroy())
+    )
+    yield* once(carrier, "connect")
+    if (tls === undefined) return { socket: carrier, carrier, ready: Effect.void }
+    carrier.on("error", () => {})
+    const held = hold === undefined ? undefined : new Held(carrier, hold)
+    const socket = yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        const socket = connectTls({ socket: held ?? carrier, ...tlsOptions, ALPNProtocols: [tls] })
+        socket.allowHalfOpen = allowHalfOpen
+        return socket
+      }),
+      (socket) => Effect.sync(() => socket.destroy())
+    )
+    // A handshake that fails is told by whoever waits for it.
+    socket.on("error", () => {})
+    const secured = once(socket, "secureConnect")
+    if (held === undefined) yield* secured
+    const ready = Effect.suspend(() => {
+      held?.release()
+      return held === undefined ? Effect.void : secured
+    })
+    return { socket, carrier, ready }
+  })
+
+const once = (socket: Socket, event: "connect" | "secureConnect"): Effect.Effect<void> =>
+  Effect.callback<void>((resume) => {
+    socket.once(event, () => resume(Effect.void))
+    socket.once("error", (error) => resume(Effect.die(error)))
+    socket.once("close", () => resume(Effect.die(new Error(`Closed before ${event}`))))
+  })
+
 const adopt = (open: () => Socket, event: "connect" | "secureConnect" | undefined, raw = false) =>
   Effect.acquireRelease(
     Effect.sync(() => new Peer(open(), raw)),
@@ -334,13 +400,17 @@ export const connect = (port: number, options: ConnectOptions = {}): Effect.Effe
 
 /** Whether a new connection is refused. */
 export const isRefused = (port: number): Effect.Effect<boolean> =>
-  Effect.callback<boolean>((resume) => {
-    const socket = connectTcp({ host: "127.0.0.1", port })
+  Effect.map(refusal({ host: "127.0.0.1", port }), (code) => code === "ECONNREFUSED")
+
+/** The code with which a new connection is refused, if it is. */
+export const refusal = (address: Address): Effect.Effect<string | undefined> =>
+  Effect.callback<string | undefined>((resume) => {
+    const socket = connectTcp(address)
     socket.once("connect", () => {
       socket.destroy()
-      resume(Effect.succeed(false))
+      resume(Effect.undefined)
     })
-    socket.once("error", (error: NodeJS.ErrnoException) => resume(Effect.succeed(error.code === "ECONNREFUSED")))
+    socket.once("error", (error: NodeJS.ErrnoException) => resume(Effect.succeed(error.code)))
   })
 
 /** Carries bytes to a socket, and keeps back what comes after the first `limit`. */
@@ -564,12 +634,16 @@ export class SessionPeer {
     let response: Response | undefined
     let error: NodeJS.ErrnoException | undefined
     let closed = false
+    // Through a stream that is none of Node's own, as that of a held handshake is, a body may come before its head.
+    const early: Array<Buffer> = []
     stream.on("response", (headers) => {
       response = received(Number(headers[":status"]), headers as Record<string, string>)
+      for (const chunk of early) count(response, chunk)
       watch.look()
     })
     stream.on("data", (chunk: Buffer) => {
-      count(response!, chunk)
+      if (response === undefined) early.push(chunk)
+      else count(response, chunk)
       watch.look()
     })
     stream.on("end", () => {
