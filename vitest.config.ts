@@ -21,6 +21,8 @@ export default defineConfig({
           name: "unit",
           include: ["test/**/*.test.ts"],
           exclude: ["test/e2e/**"],
+          // By default one core is left alone; what runs here mostly waits.
+          maxWorkers: 2,
           sequence: { groupOrder: 1 }
         }
       },

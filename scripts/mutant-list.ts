@@ -164,16 +164,16 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     test: invariant(10),
     title: "the listener drains with the first application that closes",
-    file: "KmsHttp.ts",
-    from: "if (serves.isEmpty || drain.isBegun()) yield* drain.run",
-    to: "if (serves.isEmpty !== drain.isBegun() || drain !== undefined) yield* drain.run"
+    file: "internal/parts.ts",
+    from: "if (this.open.length === 0 || drain.isBegun()) {",
+    to: "if (drain !== undefined) {"
   },
   {
     test: invariant(10),
     title: "an application that closes does not wait for its requests",
-    file: "KmsHttp.ts",
-    from: "yield* drain.part(serve.awaitEmpty)",
-    to: "void serve.awaitEmpty"
+    file: "internal/parts.ts",
+    from: "yield* drain.part(part.awaitEmpty)",
+    to: "void part.awaitEmpty"
   },
   {
     test: invariant(11),
@@ -242,22 +242,22 @@ export const mutants: ReadonlyArray<Mutant> = [
     test: tcp("closes connections that nobody runs a handler for"),
     title: "connections that nobody handles stay open",
     file: "internal/tcp.ts",
-    from: "if (this.waiting.delete(connection)) connection.close()",
-    to: "if (this.waiting.delete(connection)) connection.stir()"
+    from: "else if (this.waiting.delete(connection)) connection.linger(true)",
+    to: "else if (this.waiting.delete(connection)) connection.stir()"
   },
   {
     test: tcp("of the last run is that of the listener"),
     title: "the listener goes on accepting when nobody runs on it any more",
-    file: "internal/sockets.ts",
-    from: "if (listener.isIdle || drain.isBegun()) yield* drain.run",
-    to: "if (drain.isBegun()) yield* drain.run"
+    file: "internal/parts.ts",
+    from: "if (this.open.length === 0 || drain.isBegun()) {",
+    to: "if (drain.isBegun()) {"
   },
   {
     test: tcp("of one of several runs waits for its handlers alone"),
     title: "the listener drains with the first of several runs that ends",
-    file: "internal/sockets.ts",
-    from: "if (listener.isIdle || drain.isBegun()) yield* drain.run",
-    to: "if (listener.isIdle !== drain.isBegun() || drain !== undefined) yield* drain.run"
+    file: "internal/parts.ts",
+    from: "if (this.open.length === 0 || drain.isBegun()) {",
+    to: "if (drain !== undefined) {"
   },
   {
     test: tcp("leaves a socket that its handler passed on"),
@@ -270,8 +270,8 @@ export const mutants: ReadonlyArray<Mutant> = [
     test: tcp("with drainOn: release goes on accepting"),
     title: "the busy sections of a late listener wait for a gate that has closed",
     file: "internal/run.ts",
-    from: "this.options.released ? { live: true } : undefined",
-    to: "this.options.released ? undefined : undefined"
+    from: "run.options.released ? { live: true } : undefined",
+    to: "run.options.released ? undefined : undefined"
   },
   {
     test: tcp("is on, after three minutes"),
@@ -353,8 +353,8 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     test: peers('TCP, onDrain "wait", no Kms, its scope closes: are all served'),
     title: "what the last call brings finds nobody to handle it",
-    file: "internal/tcp.ts",
-    from: "for (const run of this.closing) last = run",
+    file: "internal/parts.ts",
+    from: "for (const part of this.closing) last = part",
     to: "void last"
   },
   {
@@ -382,22 +382,22 @@ export const mutants: ReadonlyArray<Mutant> = [
     test: hijack("that does not answer is destroyed after closeTimeout"),
     title: "a peer that does not answer the goodbye is waited for",
     file: "internal/hijack.ts",
-    from: "if (told || connection.owner.draining) connection.closeSoon()",
-    to: "void told"
+    from: "if (connection.release(adopter) && (told || connection.owner.draining)) connection.closeSoon()",
+    to: "void [connection.release(adopter), told]"
   },
   {
     test: hijack("is waited for as long as its goodbye takes"),
     title: "a goodbye is not waited for",
     file: "internal/adopt.ts",
-    from: "Effect.runFork(this.goodbye).addObserver(() => {",
-    to: "queueMicrotask(() => {\n      void this.goodbye"
+    from: "this.fiber = Effect.runFork(this.goodbye)",
+    to: "this.fiber = Effect.runFork(Effect.sync(() => void Effect.runFork(this.goodbye)))"
   },
   {
     test: hijack("Kms.launch and a signal: a WebSocket of ws has its goodbye"),
     title: "a socket that left a listener of ours is counted twice",
     file: "internal/adopt.ts",
-    from: "own?.hijacked === true ? own : this.take(socket)",
-    to: "own?.hijacked === true && own === undefined ? own : this.take(socket)"
+    from: "own !== undefined && (own.hijacked || own.isAdopted)",
+    to: "own !== undefined && own.hijacked && own.isAdopted"
   },
   {
     test: hijack("once the drain has begun its goodbye is said at once"),

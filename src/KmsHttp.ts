@@ -44,8 +44,9 @@ import * as Drain from "./internal/drain.ts"
 import { isEventStream, isEventStreamType } from "./internal/endless.ts"
 import { HttpListener, type Options as HttpOptions } from "./internal/http.ts"
 import { Kms } from "./internal/kms.ts"
-import { bounded, decodeTiming, interruption, isUnused, listen } from "./internal/listener.ts"
+import { decodeTiming, isUnused, listen } from "./internal/listener.ts"
 import { millis, OptionError } from "./internal/options.ts"
+import { bounded } from "./internal/parts.ts"
 import { Process } from "./internal/process.ts"
 import { makeEffectServer, Serve } from "./internal/serve.ts"
 import { Serves } from "./internal/serves.ts"
@@ -147,9 +148,9 @@ export const make = Effect.fnUntraced(function* (
   const own = yield* Scope.make()
   const { drain, listener, server } = yield* open(evaluate as LazyArg<Server>, options, {
     onDrain: () => serves.end(),
-    onForce: () => void Effect.runForkWith(services)(serves.close),
-    handlers: serves.handlers,
-    abandoned: serves.abandoned,
+    onForce: () => void Effect.runForkWith(services)(serves.parts.close),
+    handlers: () => serves.parts.handlers,
+    abandoned: () => serves.parts.unended,
     isEndless: () => false,
     attach: (server, batch) => serves.attach(server, batch),
     // Runs after every application has closed, and the drain is over.
@@ -171,20 +172,9 @@ export const make = Effect.fnUntraced(function* (
       yield* serve.start(effectServer, standIn, app, middleware)
       yield* Effect.acquireRelease(
         Effect.sync(() => serves.add(serve)),
-        (_, exit) =>
-          Effect.gen(function* () {
-            serves.retire(serve)
-            if (serves.isEmpty || drain.isBegun()) yield* drain.run
-            else {
-              // One of several applications closes: the listener goes on for the others.
-              serve.end()
-              yield* drain.part(serve.awaitEmpty)
-            }
-            yield* bounded(serve.close(interruption(exit)), kms.grace)
-            serves.remove(serve)
-          })
+        (_, exit) => serves.parts.finish(serve, drain, exit, kms.grace)
       )
-      if (drain.isBegun())
+      if (serves.parts.isOver || drain.isBegun())
         yield* Effect.logWarning(`${listener.name} has been drained: it serves no further application`)
     })
   })

@@ -37,7 +37,7 @@ import { defaultLimit } from "./internal/drain.ts"
 import { CurrentCarrier } from "./internal/handler.ts"
 import { Kms, type Service as KmsService } from "./internal/kms.ts"
 import { OptionError } from "./internal/options.ts"
-import { drainOf } from "./internal/sockets.ts"
+import { isOurs } from "./internal/sockets.ts"
 
 /**
  * How the calls of an `RpcServer` are drained.
@@ -203,7 +203,7 @@ const counting = <R>(context: Context.Context<R>, runs: Set<Fiber.Fiber<unknown,
   if (server !== undefined) {
     const run = ((handler) => {
       const running = server.run((socket) => counted(handler(socket)))
-      if (drainOf(server) === undefined) return running
+      if (!isOurs(server)) return running
       return Effect.withFiber((fiber) => {
         runs.add(fiber)
         return running

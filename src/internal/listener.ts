@@ -2,11 +2,9 @@
  * What every listener on a server of Node's does alike: it keeps its connections, stops accepting, and counts. What it
  * does about the work on them is its own.
  */
-import * as Cause from "effect/Cause"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
-import * as Fiber from "effect/Fiber"
+import type * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import type { Server } from "node:net"
@@ -139,19 +137,6 @@ export const listen = Effect.fnUntraced(function* (
     })
   )
 })
-
-/** A finalizer cannot be interrupted, so what bounds it is the wait for it. */
-export const bounded = (self: Effect.Effect<void>, millis: number): Effect.Effect<void> =>
-  self.pipe(
-    Effect.forkDetach({ startImmediately: true }),
-    Effect.flatMap(Fiber.await),
-    Effect.timeoutOption(millis),
-    Effect.asVoid
-  )
-
-/** What still runs when a part closes is interrupted: it was not this scope's success or failure that ended it. */
-export const interruption = (exit: Exit.Exit<unknown, unknown>): Exit.Exit<unknown, unknown> =>
-  Exit.isFailure(exit) ? exit : Exit.failCause(Cause.interrupt())
 
 /** Whether `server` may be listened with. */
 export const isUnused = (server: Server): Result.Result<void, OptionError> =>

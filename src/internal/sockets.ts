@@ -14,7 +14,7 @@ import type { AddressInfo, Server } from "node:net"
 import type { BindError, Options } from "./bind.ts"
 import * as Drain from "./drain.ts"
 import { Kms } from "./kms.ts"
-import { bounded, decodeTiming, interruption, listen } from "./listener.ts"
+import { decodeTiming, listen } from "./listener.ts"
 import { inWords, OptionError } from "./options.ts"
 import { Process } from "./process.ts"
 import { type OnSocket, Run } from "./run.ts"
@@ -56,11 +56,10 @@ export interface Spec {
 
 type Service = SocketServer.SocketServer["Service"]
 
-/** The drains of servers, for whoever has to begin one from above. */
-const drains = new WeakMap<Service, Effect.Effect<void>>()
+const ours = new WeakSet<Service>()
 
-/** The drain of a server, if it is one of ours. */
-export const drainOf = (server: Service): Effect.Effect<void> | undefined => drains.get(server)
+/** Whether the runs of a server drain before they end. */
+export const isOurs = (server: Service): boolean => ours.has(server)
 
 export const make = Effect.fnUntraced(function* (
   spec: Spec,
@@ -74,9 +73,7 @@ export const make = Effect.fnUntraced(function* (
   const server = yield* openError(
     Effect.try({ try: spec.server, catch: (cause) => new MakeError({ kind: spec.kind, cause }) })
   )
-  const onForce = () => {
-    for (const run of listener.runs) Effect.runForkWith(services)(run.close())
-  }
+  const onForce = () => void Effect.runForkWith(services)(listener.runs.close)
   const onError = (error: Error) =>
     void Effect.runForkWith(services)(Effect.logWarning(`${listener.name}: ${error.message}`))
   const listener: SocketListener = new SocketListener(server, { ...spec, timing, host, onForce, onError })
@@ -84,30 +81,15 @@ export const make = Effect.fnUntraced(function* (
   const { began, ended } = listener
   const runOptions = { onDrain, released: options.drainOn === "release", began, ended }
 
-  /** The last run has ended: whatever comes after it comes too late. */
-  let stopping = false
   const run = (onSocket: OnSocket, services: Context.Context<never>): Effect.Effect<never> =>
     Effect.uninterruptibleMask((restore) =>
       Effect.gen(function* () {
         const run = new Run(onSocket, services, runOptions)
-        if (stopping || drain.isBegun()) {
+        if (listener.runs.isOver || drain.isBegun()) {
           yield* Effect.logWarning(`${listener.name} has been drained: it takes no connections`)
         }
         listener.add(run)
-        return yield* Effect.onExit(restore(Effect.never), (exit) =>
-          Effect.gen(function* () {
-            listener.retire(run)
-            if (listener.isIdle || drain.isBegun()) {
-              stopping = true
-              yield* drain.run
-            } else {
-              run.end()
-              yield* drain.part(run.awaitEmpty)
-            }
-            yield* bounded(run.close(interruption(exit)), kms.grace)
-            listener.remove(run)
-          })
-        )
+        return yield* Effect.onExit(restore(Effect.never), (exit) => listener.runs.finish(run, drain, exit, kms.grace))
       })
     )
 
@@ -118,7 +100,7 @@ export const make = Effect.fnUntraced(function* (
         run(onSocket as OnSocket, Context.omit(Scope.Scope)(services as Context.Context<Scope.Scope>))
       )
   })
-  drains.set(service, drain.run)
+  ours.add(service)
   return service
 })
 

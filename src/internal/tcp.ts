@@ -8,6 +8,7 @@ import type { Server, Socket } from "node:net"
 import { type Connection, of, type Timing } from "./connections.ts"
 import { peer } from "./hijack.ts"
 import { ServerListener } from "./listener.ts"
+import { Parts } from "./parts.ts"
 import type { Process } from "./process.ts"
 import { duration } from "./report.ts"
 import type { Run, Visit } from "./run.ts"
@@ -26,16 +27,11 @@ export interface Options {
 
 export class SocketListener extends ServerListener {
   private readonly options: Options
-  /** Those that are open, the newest last. */
-  private readonly open: Array<Run> = []
-  /** Those that finish what they have begun. */
-  private readonly closing = new Set<Run>()
+  readonly runs = new Parts<Run>()
   /** Connections that are ready, and that nobody handles yet. */
   private readonly waiting = new Set<Connection>()
   /** Connections that somebody handles. */
   private readonly visits = new Set<Visit>()
-  /** Those that nobody waited for any longer. */
-  private readonly left = new Set<Run>()
 
   constructor(server: Server, options: Options) {
     super(options.kind, options.timing, options.host)
@@ -67,7 +63,7 @@ export class SocketListener extends ServerListener {
     socket.on("error", ignore)
     // Nothing is to be read before a handler asks for it.
     socket.pause()
-    const run = this.current
+    const run = this.runs.current
     if (run !== undefined) run.handle(connection)
     else if (this.isDraining) connection.linger(true)
     else this.waiting.add(connection)
@@ -88,33 +84,9 @@ export class SocketListener extends ServerListener {
 
   /** Takes connections from now on. */
   add(run: Run): void {
-    this.open.push(run)
+    this.runs.add(run)
     for (const connection of Array.from(this.waiting)) run.handle(connection)
     this.waiting.clear()
-  }
-
-  private get current(): Run | undefined {
-    if (this.open.length > 0) return this.open.at(-1)
-    let last: Run | undefined
-    for (const run of this.closing) last = run
-    return last
-  }
-
-  /** It takes no new connections, unless nobody else does: the last call may still bring some. */
-  retire(run: Run): void {
-    this.open.splice(this.open.indexOf(run), 1)
-    this.closing.add(run)
-  }
-
-  /** It has closed. */
-  remove(run: Run): void {
-    this.closing.delete(run)
-    if (run.handlers > 0) this.left.add(run)
-  }
-
-  /** Whether nobody takes connections. */
-  get isIdle(): boolean {
-    return this.open.length === 0
   }
 
   readonly began = (visit: Visit): void => void this.visits.add(visit)
@@ -156,17 +128,11 @@ export class SocketListener extends ServerListener {
 
   // --- What it says of itself ---
 
-  /** Those that are open, and those that still finish. */
-  get runs(): ReadonlyArray<Run> {
-    return [...this.open, ...this.closing]
-  }
-
   protected get handlers(): number {
-    return this.runs.reduce((sum, run) => sum + run.handlers, 0)
+    return this.runs.handlers
   }
   protected get unended(): number {
-    for (const run of this.left) if (run.handlers === 0) this.left.delete(run)
-    return Array.from(this.left).reduce((sum, run) => sum + run.handlers, this.handlers)
+    return this.runs.unended
   }
 
   readonly inFlight = (): number => {
