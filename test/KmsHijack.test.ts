@@ -141,15 +141,20 @@ describe("KmsHijack", () => {
         const { hijack, program } = yield* start({ closeTimeout: 0 })
         const { peer, socket } = yield* pair()
         const latch = Latch.makeUnsafe()
+        const asked = yield* Deferred.make<void>()
         yield* hijack.adopt(socket, {
-          goodbye: Effect.andThen(
-            latch.await,
-            Effect.callback<void>((resume) => void socket.write("the rest", () => resume(Effect.void)))
-          )
+          goodbye: Effect.gen(function* () {
+            yield* Deferred.succeed(asked, undefined)
+            yield* latch.await
+            yield* Effect.callback<void>((resume) => void socket.write("the rest", () => resume(Effect.void)))
+          })
         })
         program.begin()
+        yield* Deferred.await(asked)
         peer.send("still read")
         yield* Effect.callback<void>((resume) => void socket.once("data", () => resume(Effect.void)))
+        // Long enough for whoever does not wait to have closed it.
+        yield* Effect.sleep("30 millis")
         assert.isFalse(program.isEnded() || peer.isClosed)
         latch.openUnsafe()
         assert.strictEqual((yield* peer.raw(8)).toString(), "the rest")

@@ -149,7 +149,8 @@ export class HijackListener extends ServerListener {
     socket.on("close", () => this.adoptions.delete(adoption))
     if (this.state === "forced") return connection.destroy()
     connection.adopt(adoption)
-    if (this.state === "draining") adoption.end()
+    // Its own listener may not drain yet.
+    if (isOwn && this.state === "draining") adoption.end()
   }
 
   private take(socket: Duplex | WebSocketLike): Connection {
