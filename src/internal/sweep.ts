@@ -64,10 +64,12 @@ export class Sweep {
     Effect.andThen(
       Effect.sync(() => {
         const at = now()
-        if (this.next <= at) for (const item of this.waiting) if (item.due <= at) this.expire(item)
+        const isTime = this.next <= at
+        if (isTime) for (const item of this.waiting) if (item.due <= at) this.expire(item)
         let next = Number.POSITIVE_INFINITY
         for (const { due } of this.waiting) next = Math.min(next, due)
-        this.next = Math.max(next, at + grain)
+        // A timer may come a moment too early. To put it off each time would be to put it off for ever.
+        this.next = isTime ? Math.max(next, at + grain) : next
         this.running = this.waiting.size > 0
         return this.running
       })
