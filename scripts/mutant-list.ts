@@ -351,6 +351,13 @@ export const mutants: ReadonlyArray<Mutant> = [
     to: "stream?.ending === true && !stream.exits.isInterruption(exit)"
   },
   {
+    test: ["test/sweep.test.ts", "expires each item when it is due"],
+    title: "a timer that comes too early puts the next look off",
+    file: "internal/sweep.ts",
+    from: "this.next = isTime ? Math.max(next, at + grain) : next",
+    to: "this.next = Math.max(next, at + grain)"
+  },
+  {
     test: peers('TCP, onDrain "wait", no Kms, its scope closes: are all served'),
     title: "what the last call brings finds nobody to handle it",
     file: "internal/parts.ts",
