@@ -80,7 +80,8 @@ export interface AdoptOptions<Goodbye> {
  * is a function, and may return a promise.
  *
  * A socket that is adopted when the drain has begun already has its goodbye said at once. One that came from an `upgrade` or
- * `connect` event of a `KmsHttp.layerNode` listener stays in the count of that listener.
+ * `connect` event of a `KmsHttp.layerNode` listener, or that a handler of `KmsTcp` passes on, stays in the count of that
+ * listener. One that is adopted twice has both goodbyes, and closes after the last of them.
  *
  * @category services
  * @since 0.1.0
@@ -144,6 +145,33 @@ const called = (f: () => unknown): Effect.Effect<unknown, unknown> =>
  *
  * Put it between the application and what the goodbyes need, with `Layer.provide`: without a `Kms` it drains when its own
  * scope closes, after that of the application.
+ *
+ * **Example** (WebSockets of a library that hear a last message, and are closed with 1001)
+ *
+ * ```ts
+ * import { NodeRuntime } from "@effect/platform-node"
+ * import { Effect, Layer } from "effect"
+ * import { Kms, KmsHijack, KmsHttp } from "effect-kms"
+ * import { createServer } from "node:http"
+ * import { WebSocketServer } from "ws"
+ *
+ * const Chat = Layer.unwrap(
+ *   Effect.map(KmsHijack.KmsHijack, (hijack) =>
+ *     KmsHttp.layerNode(
+ *       () => {
+ *         const server = createServer()
+ *         new WebSocketServer({ server }).on("connection", (socket) => {
+ *           hijack.adoptUnsafe(socket, { goodbye: () => socket.send("back in a moment") })
+ *         })
+ *         return server
+ *       },
+ *       { port: 3010 }
+ *     )
+ *   )
+ * ).pipe(Layer.provide(KmsHijack.layer()))
+ *
+ * Chat.pipe(Kms.launch(), NodeRuntime.runMain({ teardown: Kms.teardown }))
+ * ```
  *
  * @category layers
  * @since 0.1.0
