@@ -305,7 +305,8 @@ export const listen: {
     self: Effect.Effect<A, E, R>,
     options?: Options
   ): Effect.Effect<A, E | OptionError | supervisor.ShutdownTimeout, R> =>
-    supervise(() => ({ run: self, release: () => Effect.void }), options)
+    // Whether an effect is ready for work only it can tell.
+    supervise(() => ({ run: Effect.andThen(Startup.started, self), release: () => Effect.void }), options)
 )
 
 /**

@@ -6,6 +6,7 @@ import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { Gate } from "./gate.ts"
 import { Phase, type Reason } from "./phase.ts"
@@ -40,6 +41,8 @@ export interface Service {
   readonly supervised: boolean
   readonly gate: Gate
   readonly phases: SubscriptionRef.SubscriptionRef<Phase>
+  /** Completes when the layers of the program have been built. */
+  readonly started: Deferred.Deferred<void>
   /** Completes when the drain begins. */
   readonly initiated: Deferred.Deferred<Reason>
   /** Completes when the deadline has come. */
@@ -80,11 +83,19 @@ const open = new Gate(
   () => {}
 )
 
+const done = (): Deferred.Deferred<void> => {
+  const deferred = Deferred.makeUnsafe<void>()
+  Deferred.doneUnsafe(deferred, Exit.void)
+  return deferred
+}
+
 const unsupervised: Service = {
   supervised: false,
   gate: open,
   busyUnsafe: busyUnsafe(open, Clock.Clock.defaultValue()),
   phases: Effect.runSync(SubscriptionRef.make<Phase>(Phase.Running())),
+  // Nobody knows.
+  started: done(),
   initiated: Deferred.makeUnsafe(),
   forced: Deferred.makeUnsafe(),
   grace: 500,

@@ -37,6 +37,7 @@ export class Shutdown implements Service {
   readonly gate: Gate
   readonly grace: number
   readonly busyUnsafe: Service["busyUnsafe"]
+  readonly started = Deferred.makeUnsafe<void>()
   /** Completes when there is a reason to end. */
   readonly begun = Deferred.makeUnsafe<void>()
   readonly initiated = Deferred.makeUnsafe<Reason>()

@@ -3,6 +3,7 @@
  * known outside, and a finalizer that hangs there would keep the failure to itself for ever.
  */
 import type * as Cause from "effect/Cause"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import type * as Fiber from "effect/Fiber"
@@ -23,7 +24,13 @@ export const build = Effect.fnUntraced(function* <A, E, R>(
   const services = yield* Effect.context<never>()
   const giveUp = (cause: Cause.Cause<unknown>) => Effect.runForkWith(services)(giveUpAfter(kms, cause))
   yield* Layer.buildWithMemoMap(layer, watched(giveUp), scope)
+  yield* started
 })
+
+/** The program has what it takes to work. */
+export const started: Effect.Effect<void> = Effect.flatMap(Kms, (kms) =>
+  Effect.asVoid(Deferred.succeed(kms.started, undefined))
+)
 
 const giveUpAfter = (kms: Service, cause: Cause.Cause<unknown>): Effect.Effect<void> =>
   Effect.suspend(() => {
