@@ -12,6 +12,7 @@
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
@@ -26,6 +27,7 @@ import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Finalizer from "./internal/finalizer.ts"
 import { CurrentHold, CurrentReleased, CurrentSection, keep, type Section } from "./internal/gate.ts"
+import * as Grace from "./internal/grace.ts"
 import { CurrentCarrier } from "./internal/handler.ts"
 import * as internal from "./internal/kms.ts"
 import { inWords, millis, OptionError } from "./internal/options.ts"
@@ -212,6 +214,7 @@ const supervise = <A, E, R>(
 ): Effect.Effect<A, E | OptionError | supervisor.ShutdownTimeout, R> =>
   Effect.gen(function* () {
     const settings = yield* Effect.fromResult(decode(options, yield* Process))
+    yield* Grace.check(settings, options.lameDuck !== undefined)
     return yield* supervisor.supervise(program(), settings)
   })
 
@@ -224,6 +227,12 @@ const supervise = <A, E, R>(
  * every listener that was open already draining.
  *
  * What is provided around it, with `Effect.provide`, is released after it, and not under its deadline.
+ *
+ * Two variables, read through `Config` when it starts, say how long whoever ends the process waits before it kills:
+ * `KMS_TERMINATION_GRACE_PERIOD` (`terminationGracePeriodSeconds` of Kubernetes, `TimeoutStopSec` of systemd) and
+ * `KMS_PRE_STOP` (what a `preStop` hook takes of that before the signal). Each is a number of seconds, or a duration such
+ * as `1 minute`; neither has a default. A shutdown that may take longer is warned of; a value that cannot be meant is an
+ * `OptionError`. In Kubernetes there is a hint where `lameDuck` is not given.
  *
  * A clean end is an interruption, as that of `Layer.launch` is; `Kms.teardown` turns it into exit code 0. Past the
  * deadline it is `ShutdownTimeout`, or an interruption that `Kms.teardown` turns into 1.
@@ -275,6 +284,50 @@ export const launch: {
 )
 
 /**
+ * As `launch`, with options read from `Config`.
+ *
+ * **Example** (A lame duck that the deployment sets)
+ *
+ * ```ts
+ * import { NodeRuntime } from "@effect/platform-node"
+ * import { Config, Layer } from "effect"
+ * import { HttpRouter, HttpServerResponse } from "effect/http"
+ * import { Kms, KmsHttp } from "effect-kms"
+ * import { createServer } from "node:http"
+ *
+ * const Api = HttpRouter.serve(HttpRouter.add("GET", "/", HttpServerResponse.text("Home"))).pipe(
+ *   Layer.provide(KmsHttp.layerConfig(createServer, { port: Config.Int("PORT").pipe(Config.withDefault(3007)) }))
+ * )
+ *
+ * Api.pipe(
+ *   Kms.launchConfig({ lameDuck: Config.Duration("LAME_DUCK").pipe(Config.withDefault("5 seconds")) }),
+ *   NodeRuntime.runMain({ teardown: Kms.teardown })
+ * )
+ * ```
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const launchConfig: {
+  (
+    options: Config.Wrap<Options>
+  ): <A, E, R>(
+    layer: Layer.Layer<A, E, R>
+  ) => Effect.Effect<never, E | Config.ConfigError | OptionError | supervisor.ShutdownTimeout, R>
+  <A, E, R>(
+    layer: Layer.Layer<A, E, R>,
+    options: Config.Wrap<Options>
+  ): Effect.Effect<never, E | Config.ConfigError | OptionError | supervisor.ShutdownTimeout, R>
+} = dual(
+  2,
+  <A, E, R>(
+    layer: Layer.Layer<A, E, R>,
+    options: Config.Wrap<Options>
+  ): Effect.Effect<never, E | Config.ConfigError | OptionError | supervisor.ShutdownTimeout, R> =>
+    Effect.flatMap(Config.unwrap(options), (options) => launch(layer, options))
+)
+
+/**
  * Runs an effect, and shuts it down gracefully when there is a reason to end. The counterpart of `kms.Listen` and
  * `kms.ListenTimeout`.
  *
@@ -307,6 +360,31 @@ export const listen: {
   ): Effect.Effect<A, E | OptionError | supervisor.ShutdownTimeout, R> =>
     // Whether an effect is ready for work only it can tell.
     supervise(() => ({ run: Effect.andThen(Startup.started, self), release: () => Effect.void }), options)
+)
+
+/**
+ * As `listen`, with options read from `Config`.
+ *
+ * @category running
+ * @since 0.1.0
+ */
+export const listenConfig: {
+  (
+    options: Config.Wrap<Options>
+  ): <A, E, R>(
+    self: Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | Config.ConfigError | OptionError | supervisor.ShutdownTimeout, R>
+  <A, E, R>(
+    self: Effect.Effect<A, E, R>,
+    options: Config.Wrap<Options>
+  ): Effect.Effect<A, E | Config.ConfigError | OptionError | supervisor.ShutdownTimeout, R>
+} = dual(
+  2,
+  <A, E, R>(
+    self: Effect.Effect<A, E, R>,
+    options: Config.Wrap<Options>
+  ): Effect.Effect<A, E | Config.ConfigError | OptionError | supervisor.ShutdownTimeout, R> =>
+    Effect.flatMap(Config.unwrap(options), (options) => listen(self, options))
 )
 
 /**

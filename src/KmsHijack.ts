@@ -11,6 +11,7 @@
  *
  * @since 0.1.0
  */
+import * as Config from "effect/Config"
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -177,3 +178,12 @@ const called = (f: () => unknown): Effect.Effect<unknown, unknown> =>
  * @since 0.1.0
  */
 export const layer = (options?: Options): Layer.Layer<KmsHijack, OptionError> => Layer.effect(KmsHijack)(make(options))
+
+/**
+ * As `layer`, with options read from `Config`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerConfig = (options: Config.Wrap<Options>): Layer.Layer<KmsHijack, OptionError | Config.ConfigError> =>
+  Layer.effect(KmsHijack)(Effect.flatMap(Config.unwrap(options), make))

@@ -151,6 +151,7 @@ export const make = Effect.fnUntraced(function* (
     onForce: () => void Effect.runForkWith(services)(serves.parts.close),
     handlers: () => serves.parts.handlers,
     abandoned: () => serves.parts.unended,
+    handling: serves.handling,
     isEndless: () => false,
     attach: (server, batch) => serves.attach(server, batch),
     // Runs after every application has closed, and the drain is over.
@@ -184,7 +185,7 @@ const isEventStreamResponse = (response: HttpServerResponse): boolean =>
   isEventStreamType(response.headers["content-type"] ?? "")
 
 /** What differs between a listener for Effect applications and one for somebody else's. */
-interface Spec extends Pick<HttpOptions, "onDrain" | "onForce" | "handlers" | "abandoned" | "isEndless"> {
+interface Spec extends Pick<HttpOptions, "onDrain" | "onForce" | "handlers" | "abandoned" | "handling" | "isEndless"> {
   /** Adds the listeners that answer. */
   readonly attach: (server: Server, batch: Batch) => void
   /** Runs when the drain is over. */
@@ -306,12 +307,25 @@ export const layerNode = (
         onForce: () => {},
         handlers: () => 0,
         abandoned: () => 0,
+        handling: () => ({ requests: new Map(), upgrades: [] }),
         isEndless: streams === "end" ? isEventStream : streams === "wait" ? () => false : streams,
         attach: holdAll,
         release: () => Effect.void
       })
     })
   )
+
+/**
+ * As `layerNode`, with options read from `Config`.
+ *
+ * @category layers
+ * @since 0.1.0
+ */
+export const layerNodeConfig = (
+  evaluate: (drain: AbortSignal) => AnyServer,
+  options: Config.Wrap<NodeOptions>
+): Layer.Layer<never, ServeError | Config.ConfigError> =>
+  Layer.unwrap(Effect.map(Config.unwrap(options), (options) => layerNode(evaluate, options)))
 
 /**
  * Provides an `HttpServer` alone; see `make`.

@@ -35,7 +35,15 @@ export * as KmsHijack from "./KmsHijack.ts"
  *
  * @since 0.1.0
  */
+export * as KmsReport from "./KmsReport.ts"
 export * as KmsRpc from "./KmsRpc.ts"
+
+/**
+ * A whole shutdown in a test, without a process.
+ *
+ * @since 0.1.0
+ */
+export * as KmsTest from "./KmsTest.ts"
 
 /**
  * TCP and TLS, as listeners that drain: a drop-in for `NodeSocketServer`.

@@ -7,7 +7,7 @@ const make = () => {
   const gate = new Gate(
     () => state.listening,
     () => state.settling,
-    (early) => void state.left.push(early)
+    ({ early }) => void state.left.push(early)
   )
   const enter = (
     options: { readonly park?: boolean; readonly parent?: Section | undefined; readonly hold?: Hold } = {}

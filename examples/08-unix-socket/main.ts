@@ -6,20 +6,13 @@ import { Config, Effect, Layer } from "effect"
 import { HttpRouter, HttpServerResponse } from "effect/http"
 import { NetAddress } from "effect/net"
 import { type Socket, SocketServer } from "effect/socket"
-import { Kms, KmsHttp, KmsUnix } from "effect-kms"
+import { Kms, KmsHttp, KmsReport, KmsUnix } from "effect-kms"
 import { createServer } from "node:http"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { readLines } from "../07-tcp-and-tls/lines.ts"
 
-const status = Effect.gen(function* () {
-  const { _tag: phase } = yield* Kms.phase
-  const { listeners } = yield* Kms.status
-  const lines = listeners.map(({ connections, inFlight, name, state }) => {
-    return `  ${name}: ${state}, ${connections} open, ${inFlight} in flight\n`
-  })
-  return `${phase}\n${lines.join("")}`
-})
+const status = Effect.map(Kms.status, (status) => `${KmsReport.toText(status)}\n`)
 
 const obey = (command: string): Effect.Effect<string> => {
   if (command === "status") return status

@@ -22,6 +22,17 @@ const limit = 1000
 
 const nothing = 'Nothing was lost. "Right": the SHA-256 of what came is that of what had to come.'
 
+/** On a terminal the server itself shows how far it is, in a line that other lines have to make room for. */
+const onTerminal = process.stderr.isTTY === true
+
+const say = (text: string) => Console.log(onTerminal ? `\r\u001B[K${text}` : text)
+
+/** What the server has printed: on a terminal without its report as JSON, since the table is there. */
+const relay = (line: string) => {
+  const short = line.replace(/ INFO \(#\d+\):/, "")
+  return say(wrapped(onTerminal ? short.replace(/ \{"reason":.*$/, "") : short, "server | "))
+}
+
 /** What all processes make their content from. */
 process.env["KMS_DEMO_SEED"] = randomUUID()
 
@@ -47,7 +58,7 @@ const program = Effect.gen(function* () {
   const listening = Latch.makeUnsafe()
   const cron = new CronJob()
   const output = yield* lines(server).pipe(
-    Stream.tap((line) => Console.log(wrapped(line.replace(/ INFO \(#\d+\):/, ""), "server | "))),
+    Stream.tap(relay),
     Stream.runForEach((line) =>
       Effect.sync(() => {
         cron.hear(line)
@@ -88,7 +99,7 @@ const program = Effect.gen(function* () {
     const outcome = at < signalled ? "TOO EARLY" : lost ? "LOST" : "ok"
     return { client, millis: Math.round(at - signalled), outcome, saw } as const
   })
-  yield* Console.log(`\n${table(rows)}\n`)
+  yield* say(`\n${table(rows)}\n`)
   const lost = rows.filter(({ outcome }) => outcome !== "ok").length
   const after = Math.round(at - ended.at(-1)!.at)
   const order = after < 0 ? `${-after} ms before` : `${after} ms after`

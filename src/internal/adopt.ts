@@ -7,10 +7,9 @@ import type * as Fiber from "effect/Fiber"
 import type { Socket } from "node:net"
 import type { Duplex } from "node:stream"
 import { type Adopter, type Connection, of, type Timing } from "./connections.ts"
-import { handled, Hijacks, peer } from "./hijack.ts"
-import { ServerListener } from "./listener.ts"
+import { handled, Hijacks, work } from "./hijack.ts"
+import { type Held, ServerListener } from "./listener.ts"
 import type { Process } from "./process.ts"
-import { duration } from "./report.ts"
 import { now } from "./sweep.ts"
 
 /**
@@ -64,6 +63,9 @@ class Endpoint {
   get remoteAddress(): string | undefined {
     return (beneath(this.socket) as Partial<Socket> | undefined)?.remoteAddress
   }
+  get remotePort(): number | undefined {
+    return (beneath(this.socket) as Partial<Socket> | undefined)?.remotePort
+  }
   get writableLength(): number {
     return isWebSocket(this.socket) ? 0 : this.socket.writableLength
   }
@@ -84,8 +86,8 @@ class Adoption implements Adopter {
   readonly connection: Connection
   private readonly goodbye: Effect.Effect<unknown>
   private readonly socket: Duplex | WebSocketLike
-  private readonly onGoodbye: (running: boolean) => void
-  private fiber: Fiber.Fiber<unknown> | undefined
+  private readonly onGoodbye: (adoption: Adoption, running: boolean) => void
+  fiber: Fiber.Fiber<unknown> | undefined
   private isEnding = false
 
   constructor(
@@ -93,7 +95,7 @@ class Adoption implements Adopter {
     connection: Connection,
     name: string | undefined,
     goodbye: Effect.Effect<unknown>,
-    onGoodbye: (running: boolean) => void
+    onGoodbye: (adoption: Adoption, running: boolean) => void
   ) {
     this.socket = socket
     this.connection = connection
@@ -102,16 +104,20 @@ class Adoption implements Adopter {
     this.onGoodbye = onGoodbye
   }
 
+  get isClosed(): boolean {
+    return isClosed(this.socket)
+  }
+
   end(): void {
     if (this.isEnding) return
     this.isEnding = true
-    this.onGoodbye(true)
+    this.onGoodbye(this, true)
     this.fiber = Effect.runFork(this.goodbye)
     this.fiber.addObserver(() => {
       handled(this.connection, this, true)
       // Whoever else has adopted it has something to say, too.
       if (!this.connection.isAdopted && !isClosed(this.socket)) attempt(() => close(this.socket))
-      this.onGoodbye(false)
+      this.onGoodbye(this, false)
     })
   }
 
@@ -129,7 +135,8 @@ export class HijackListener extends ServerListener {
   private readonly adoptions = new Set<Adoption>()
   /** The records of sockets that are not a listener's of ours. */
   private readonly foreign = new WeakMap<Duplex | WebSocketLike, Connection>()
-  private goodbyes = 0
+  /** Those whose goodbye is being said. */
+  private readonly leaving = new Set<Adoption>()
 
   constructor(name: string, timing: Timing, host: Process) {
     super("hijacked", timing, host)
@@ -160,8 +167,9 @@ export class HijackListener extends ServerListener {
     return connection
   }
 
-  private readonly onGoodbye = (running: boolean): void => {
-    this.goodbyes += running ? 1 : -1
+  private readonly onGoodbye = (adoption: Adoption, running: boolean): void => {
+    if (running) this.leaving.add(adoption)
+    else this.leaving.delete(adoption)
     this.check()
   }
 
@@ -183,20 +191,25 @@ export class HijackListener extends ServerListener {
   }
 
   protected get handlers(): number {
-    return this.goodbyes
+    return this.leaving.size
   }
   protected get unended(): number {
-    return this.goodbyes
+    return this.leaving.size
   }
-  readonly inFlight = (): number => Math.max(this.hijacks.size, this.goodbyes)
+  readonly inFlight = (): number => Math.max(this.hijacks.size, this.leaving.size);
 
-  readonly oldest = (): string | undefined => {
-    // They are in the order in which they were adopted.
-    for (const { connection, name, since } of this.adoptions) {
-      return `${name ?? "socket"} from ${peer(connection)} for ${duration(now() - since)}`
+  protected *works(): Iterable<Held> {
+    for (const adoption of this.adoptions) {
+      if (adoption.connection.owner === this.registry && !adoption.isClosed) yield adopted(adoption)
     }
-    return undefined
   }
+  protected *left(): Iterable<Held> {
+    for (const adoption of this.leaving) if (adoption.isClosed) yield adopted(adoption)
+  }
+}
+
+const adopted = ({ connection, fiber, name, since }: Adoption): Held => {
+  return { ...work(name ?? "socket", connection, since), fiber }
 }
 
 const ignore = (): void => {}

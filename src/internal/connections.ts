@@ -4,6 +4,7 @@
  * Node's own bookkeeping misses some of them: `closeIdleConnections` those that never spoke, `closeAllConnections` those
  * that were upgraded. So there is one small record a connection, kept on the socket under a symbol.
  */
+import type * as Fiber from "effect/Fiber"
 import type { Server, Socket } from "node:net"
 import type { Process } from "./process.ts"
 import { type Due, now, Sweep } from "./sweep.ts"
@@ -28,6 +29,9 @@ export interface Adopter {
   end(): void
   /** The time has come that it asked for. */
   expire(): void
+  readonly fiber: Fiber.Fiber<unknown, unknown> | undefined
+  /** What it calls the connection. */
+  readonly name?: string | undefined
 }
 
 export class Connection implements Due {
@@ -135,6 +139,16 @@ export class Connection implements Due {
     return this.adopters !== undefined
   }
 
+  /** Who handles it. */
+  get fiber(): Fiber.Fiber<unknown, unknown> | undefined {
+    return this.adopters?.[0]?.fiber
+  }
+
+  /** What those who handle it call it. */
+  get name(): string | undefined {
+    return this.adopters?.find(({ name }) => name !== undefined)?.name
+  }
+
   /** Asks those who handle it to end it. */
   end(): void {
     for (const adopter of this.adopters ?? []) adopter.end()
@@ -180,7 +194,7 @@ export class Connection implements Due {
     if (!this.hijacked && !this.lingering && this.isBeginning) return this.schedule()
     this.expired = true
     this.unsent = this.socket.writableLength > 0
-    this.peer = this.carrier.remoteAddress
+    this.peer = endpoint(this.carrier)
     this.close()
   }
 
@@ -217,7 +231,7 @@ export class Connection implements Due {
   }
 
   destroy(): void {
-    this.peer = this.carrier.remoteAddress
+    this.peer = endpoint(this.carrier)
     this.session?.destroy()
     this.socket.destroy()
     this.carrier.destroy()
@@ -289,6 +303,14 @@ function closed(this: Socket & Keyed): void {
 
 function finished(this: Socket & Keyed): void {
   this[key]?.closeSoon()
+}
+
+/** Address and port of the peer of a socket that is open. */
+export const endpoint = ({ remoteAddress, remotePort }: Socket): string | undefined => {
+  if (remoteAddress === undefined || remotePort === undefined) return remoteAddress
+  // A listener on `::` has its IPv4 peers in this form.
+  const address = remoteAddress.replace(/^::ffff:(?=\d+\.)/, "")
+  return address.includes(":") ? `[${address}]:${remotePort}` : `${address}:${remotePort}`
 }
 
 /** The record of a socket, if its server keeps one. */

@@ -5,6 +5,7 @@
  * drain either way. It ends when the listener is empty, or when its time is over and what is left has been cut.
  */
 import * as Clock from "effect/Clock"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -14,10 +15,13 @@ import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { type Drainable, Kms, type Service } from "./kms.ts"
+import * as Metrics from "./metrics.ts"
 import { reached } from "./phase.ts"
 import { millis, OptionError } from "./options.ts"
 import { Process } from "./process.ts"
-import { duration, type ListenerReport, type ListenerStatus } from "./report.ts"
+import type { ListenerReport, ListenerStatus, Work } from "./report.ts"
+import { duration } from "./text.ts"
+import * as Trace from "./trace.ts"
 
 /** What a drain asks of its listener. None of these waits. */
 export interface Listener {
@@ -27,7 +31,10 @@ export interface Listener {
   readonly accepted: () => number
   readonly connections: () => number
   readonly inFlight: () => number
-  readonly oldest: (now: number) => string | undefined
+  /** What has been in flight longest, the oldest first. */
+  readonly oldest: (limit: number) => ReadonlyArray<Work>
+  /** What has not ended, each in words. */
+  readonly held: () => ReadonlyArray<string>
   readonly lameDuck: () => void
   /** Stop accepting, and let go of everything that has no work in flight. */
   readonly begin: () => void
@@ -93,12 +100,15 @@ export class Drain implements Drainable {
   private readonly kms: Service
   private readonly clock: Clock.Clock
   private readonly host: Process
+  private readonly services: Context.Context<never>
+  private trace: Trace.Trace | undefined
 
-  constructor(listener: Listener, options: Options, kms: Service, clock: Clock.Clock, host: Process) {
+  constructor(listener: Listener, options: Options, kms: Service, services: Context.Context<never>) {
     this.listener = listener
     this.kms = kms
-    this.clock = clock
-    this.host = host
+    this.services = services
+    this.clock = Context.get(services, Clock.Clock)
+    this.host = Context.get(services, Process)
     this.drainOn = options.drainOn
     this.limit = options.drainTimeout
   }
@@ -116,6 +126,9 @@ export class Drain implements Drainable {
   begin = (): void => {
     if (this.isBegun()) return
     this.begunAt = this.now()
+    const { address, kind, name } = this.listener
+    const attributes = { "kms.listener": name, "kms.kind": kind, ...Trace.location(kind, address) }
+    this.trace = Trace.begin(this.services, this.clock, "kms.drain", attributes, this.kms.trace)
     this.listener.begin()
     this.check()
   }
@@ -137,8 +150,15 @@ export class Drain implements Drainable {
   private end(): void {
     if (this.isDone()) return
     this.endedAt = this.now()
+    this.endTrace()
     Deferred.doneUnsafe(this.ended, Exit.void)
     this.kms.check()
+  }
+
+  private endTrace(): void {
+    const { abandoned, cut, cutWork, drained } = this.listener.counts()
+    const exit = cut === 0 && abandoned === 0 ? Exit.void : Exit.die(new Error(`Cut: ${cutWork.join("; ")}`))
+    this.trace?.end(exit, { "kms.drained": drained, "kms.cut": cut, "kms.abandoned": abandoned })
   }
 
   readonly run: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
@@ -175,23 +195,47 @@ export class Drain implements Drainable {
 
   status = (): ListenerStatus => {
     const { address, kind, name } = this.listener
+    const { cutWork: _, ...counts } = this.listener.counts()
     return {
       name,
       kind,
       address,
-      state: this.isDone() ? "closed" : this.isBegun() ? "draining" : "open",
+      phase: this.isDone() ? "closed" : this.isBegun() ? "draining" : "open",
       connections: this.listener.connections(),
       inFlight: this.listener.inFlight(),
-      oldest: this.listener.oldest(this.now())
+      oldest: this.listener.oldest(5),
+      accepted: this.listener.accepted(),
+      ...counts,
+      millis: this.millis()
     }
   }
 
-  report = (): ListenerReport | undefined => {
+  held = (): ReadonlyArray<string> => this.listener.held()
+
+  /** What metrics tell of it. */
+  read = (): Metrics.Source => {
+    const { accepted, connections, inFlight } = this.listener
+    const { cutWork: _, ...counts } = this.listener.counts()
+    return {
+      connections: connections(),
+      inFlight: inFlight(),
+      accepted: accepted(),
+      ...counts,
+      draining: (this.millis() ?? 0) / 1000
+    }
+  }
+
+  /** How long it has been draining, or took to. */
+  private millis(): number | undefined {
+    return this.begunAt === undefined ? undefined : (this.endedAt ?? this.now()) - this.begunAt
+  }
+
+  report = (since: number): ListenerReport | undefined => {
     if (this.begunAt === undefined) return undefined
     const { address, kind, name } = this.listener
-    const until = this.endedAt ?? this.now()
     const forced = Deferred.isDoneUnsafe(this.cut)
-    return { name, kind, address, ...this.listener.counts(), forced, millis: until - this.begunAt }
+    const [from, to] = [this.begunAt - since, (this.endedAt ?? this.now()) - since]
+    return { name, kind, address, ...this.listener.counts(), forced, from, to }
   }
 }
 
@@ -236,10 +280,20 @@ export const make = Effect.fnUntraced(function* (
   options: Options
 ): Effect.fn.Return<Drain, never, Scope.Scope> {
   const kms = yield* Kms
-  const drain = new Drain(listener, options, kms, yield* Clock.Clock, yield* Process)
+  const services = yield* Effect.context<never>()
+  const drain = new Drain(listener, options, kms, services)
   const unregister = kms.register(drain)
-  yield* Effect.addFinalizer(() => Effect.ensuring(drain.run, Effect.sync(unregister)))
-  const { name } = drain.status()
+  const { kind, name } = listener
+  const series = Metrics.listener(services, { listener: name, kind }, drain.read)
+  const released = Effect.sync(() => {
+    unregister()
+    // What took part in a shutdown is there for the last scrape, too.
+    if (kms.isEnding()) {
+      series.freeze()
+      kms.onGone(series.remove)
+    } else series.remove()
+  })
+  yield* Effect.addFinalizer(() => Effect.ensuring(drain.run, released))
   yield* Effect.logDebug(
     kms.supervised
       ? `${name} drains with the shutdown`

@@ -1,14 +1,18 @@
 /**
  * Finalizers with a name in the report, and with a timeout of their own.
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import * as Tracer from "effect/Tracer"
+import type { FinalizerEnd } from "./account.ts"
 import { Kms } from "./kms.ts"
-import type { FinalizerReport } from "./report.ts"
+import { inWords } from "./options.ts"
+import * as Trace from "./trace.ts"
 
 /**
  * Runs a release under its name. With a timeout it is abandoned when that is over, or at the cut, whichever comes
@@ -22,24 +26,40 @@ export const named = Effect.fnUntraced(function* <R>(
   const kms = yield* Kms
   const clock = yield* Clock.Clock
   const since = clock.currentTimeMillisUnsafe()
-  const done = kms.finalizing({ name, since })
-  const finish = (outcome: FinalizerReport["outcome"], exit?: Exit.Exit<unknown, unknown>) =>
-    Effect.sync(() => done({ name, outcome, exit, millis: clock.currentTimeMillisUnsafe() - since }))
-  const ended = (exit: Exit.Exit<unknown, unknown>) => finish(Exit.isSuccess(exit) ? "released" : "failed", exit)
-  if (timeout === undefined) return yield* Effect.onExit(release, (exit) => ended(exit))
-
   const services = yield* Effect.context<R>()
-  const fiber = Effect.runForkWith(services)(release, { uninterruptible: true })
+  const trace = Trace.begin(services, clock, "kms.finalizer", { "kms.finalizer": name }, kms.trace)
+  const traced = Effect.provideService(release, Tracer.ParentSpan, trace.span)
+  const running = (fiber: Fiber.Fiber<unknown, unknown>) => {
+    const done = kms.finalizing({ name, since, fiber })
+    return (end: FinalizerEnd, exit: Exit.Exit<unknown, unknown>) =>
+      Effect.sync(() => {
+        trace.end(exit, { "kms.outcome": end.outcome })
+        done(end)
+      })
+  }
+  if (timeout === undefined) {
+    const finish = running(yield* Effect.withFiber(Effect.succeed))
+    return yield* Effect.onExit(traced, (exit) => finish(ended(exit), exit))
+  }
+
+  const fiber = Effect.runForkWith(services)(traced, { uninterruptible: true })
+  const finish = running(fiber)
   const abandoned = (outcome: "timed out" | "abandoned") =>
-    Effect.andThen(Effect.logWarning(`Finalizer "${name}" ${outcome}`), finish(outcome))
+    Effect.andThen(
+      Effect.logWarning(`Finalizer "${name}" ${outcome}`),
+      finish({ outcome }, Exit.die(new Error(`Finalizer "${name}" ${outcome}`)))
+    )
   // One that begins after the cut is in a hurry, but has a chance.
   const phase = SubscriptionRef.getUnsafe(kms.phases)
   const isCut = phase._tag !== "Running" && phase.forced
   const cut = isCut ? Effect.sleep(kms.grace) : Deferred.await(kms.forced)
   const next = yield* Effect.raceAllFirst([
-    Effect.map(Fiber.await(fiber), (exit) => Effect.andThen(ended(exit), exit)),
+    Effect.map(Fiber.await(fiber), (exit) => Effect.andThen(finish(ended(exit), exit), exit)),
     Effect.as(Effect.sleep(timeout), abandoned("timed out")),
     Effect.as(cut, abandoned("abandoned"))
   ])
   yield* next
 })
+
+const ended = (exit: Exit.Exit<unknown, unknown>): FinalizerEnd =>
+  Exit.isSuccess(exit) ? { outcome: "released" } : { outcome: "failed", error: inWords(Cause.squash(exit.cause)) }

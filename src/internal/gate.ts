@@ -81,13 +81,13 @@ export class Gate {
   private closed = false
   private readonly listening: () => boolean
   private readonly settling: () => boolean
-  private readonly onLeave: (early: boolean) => void
+  private readonly onLeave: (section: Section) => void
 
   /**
    * `listening` tells whether a listener has not been drained yet, `settling` whether something has ended in this turn;
-   * `onLeave` is called after a section has ended, with whether it was an early one.
+   * `onLeave` is called after a section has ended, once the drain has begun.
    */
-  constructor(listening: () => boolean, settling: () => boolean, onLeave: (early: boolean) => void) {
+  constructor(listening: () => boolean, settling: () => boolean, onLeave: (section: Section) => void) {
     this.listening = listening
     this.settling = settling
     this.onLeave = onLeave
@@ -124,7 +124,7 @@ export class Gate {
     this.live.delete(section)
     if (section.early) this.early--
     section.release()
-    if (this.draining) this.onLeave(section.early)
+    if (this.draining) this.onLeave(section)
   }
 
   drain(): void {

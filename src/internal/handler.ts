@@ -40,7 +40,7 @@ export class Handler implements Hold, Carrier, Adopter {
   readonly since: number = now()
   busy = 0
   isEnding = false
-  private readonly fiber: Fiber.Fiber<unknown, unknown>
+  readonly fiber: Fiber.Fiber<unknown, unknown>
   readonly connection: Connection | undefined
   /** Whether it runs to its own end, told or not. */
   private readonly waits: boolean

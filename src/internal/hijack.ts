@@ -2,8 +2,16 @@
  * Connections that left their server: WebSockets, other upgrades, tunnels. They have no end of their own, so whoever
  * handles one is asked to end it, and then its peer has `closeTimeout` to answer. One that nobody handles has no longer.
  */
-import type { Adopter, Connection } from "./connections.ts"
+import { type Adopter, type Connection, endpoint } from "./connections.ts"
+import type { Work } from "./report.ts"
+import { now } from "./sweep.ts"
 import type { Tally } from "./tally.ts"
+import { cut } from "./text.ts"
+
+/** What its listener knows of the work on a connection that has left it. */
+export class Hijack {
+  readonly since: number = now()
+}
 
 export class Hijacks {
   size = 0
@@ -16,7 +24,7 @@ export class Hijacks {
   /** It has left. */
   take(connection: Connection): void {
     connection.hijacked = true
-    connection.work = undefined
+    connection.work = new Hijack()
     connection.stir()
     this.size++
   }
@@ -31,20 +39,32 @@ export class Hijacks {
   closed(connection: Connection, counts: boolean): void {
     this.size--
     if (!counts) return
-    if (connection.expired && !connection.answered) this.tally.note(title(connection))
+    if (connection.expired && !connection.answered) this.cut(connection)
     else this.tally.drained++
   }
 
   /** It is about to be destroyed. */
   cut(connection: Connection): void {
-    this.tally.note(title(connection))
+    this.tally.note(cut(hijacked(connection)))
   }
 }
 
-const title = (connection: Connection): string => `upgraded connection from ${peer(connection)}`
+export const hijacked = (connection: Connection): Work =>
+  work(
+    connection.name ?? "upgraded connection",
+    connection,
+    connection.work instanceof Hijack ? connection.work.since : now()
+  )
+
+/** Something in flight on a connection. */
+export const work = (what: string, connection: Connection, since: number): Work => ({
+  what,
+  peer: peer(connection),
+  age: now() - since
+})
 
 /** Who is at the other end of a connection. */
-export const peer = ({ carrier, peer }: Connection): string => carrier.remoteAddress ?? peer ?? "a local socket"
+export const peer = ({ carrier, peer }: Connection): string => endpoint(carrier) ?? peer ?? "a local socket"
 
 /** The handler of a hijacked connection has ended. Where it was told to, the peer has `closeTimeout` to answer. */
 export const handled = (connection: Connection, adopter: Adopter, told: boolean): void => {

@@ -3,17 +3,20 @@
  * what each kind of connection is told when the drain begins.
  */
 import * as Effect from "effect/Effect"
+import type * as Fiber from "effect/Fiber"
 import type { IncomingMessage, Server as HttpServer, ServerResponse } from "node:http"
 import { constants, type Http2ServerResponse, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2"
 import type { Duplex } from "node:stream"
 import { type Connection, of, type Timing } from "./connections.ts"
 import { endWhenEndless } from "./endless.ts"
-import { Hijacks, peer } from "./hijack.ts"
-import { ServerListener } from "./listener.ts"
+import type { Handler } from "./handler.ts"
+import { Hijack, hijacked, Hijacks, work } from "./hijack.ts"
+import { type Held, ServerListener } from "./listener.ts"
 import type { Process } from "./process.ts"
-import { duration } from "./report.ts"
+import type { Work } from "./report.ts"
 import { Session } from "./session.ts"
 import { now } from "./sweep.ts"
+import { cut } from "./text.ts"
 
 /** One request and its response. */
 export interface Exchange {
@@ -35,8 +38,14 @@ interface Keyed {
   [refused]?: boolean
 }
 
-/** The HTTP/2 streams of a connection, or the newest of its HTTP/1 responses. */
-type Work = Set<Exchange> | Exchange | undefined
+/** The HTTP/2 streams of a connection, or the newest of its HTTP/1 responses; of one that was upgraded, neither. */
+type Carried = Set<Exchange> | Exchange | Hijack | undefined
+
+/** The fibers of handlers that have not ended. */
+export interface Handling {
+  readonly requests: ReadonlyMap<ServerResponse, Fiber.Fiber<unknown, unknown>>
+  readonly upgrades: Iterable<Handler>
+}
 
 export interface Options {
   readonly kind: string
@@ -49,6 +58,8 @@ export interface Options {
   readonly handlers: () => number
   /** Handlers that have not ended, those included that nobody waits for any longer. */
   readonly abandoned: () => number
+  /** Those handlers, where they are fibers. */
+  readonly handling: () => Handling
   /** Whether a response that has started goes on for ever. */
   readonly isEndless: (response: ServerResponse) => boolean
 }
@@ -120,10 +131,10 @@ export class HttpListener extends ServerListener {
     response.on("close", responseClosed)
     connection.engage()
     this.requests++
-    const work = connection.work as Work
+    const work = connection.work as Carried
     if (work instanceof Set) work.add(exchange)
     else {
-      exchange.earlier = work
+      exchange.earlier = work instanceof Hijack ? undefined : work
       connection.work = exchange
     }
     if (this.state !== "open") this.askToLeave(exchange)
@@ -228,8 +239,10 @@ export class HttpListener extends ServerListener {
   }
 
   private lastResponse(connection: Connection): void {
-    const work = connection.work as Work
-    if (work !== undefined && !(work instanceof Set) && !work.response.headersSent) this.askToLeave(work)
+    const work = connection.work as Carried
+    if (work !== undefined && !(work instanceof Set || work instanceof Hijack) && !work.response.headersSent) {
+      this.askToLeave(work)
+    }
   }
 
   /** Lets a connection go as soon as nobody needs it. */
@@ -241,12 +254,8 @@ export class HttpListener extends ServerListener {
   }
 
   protected onForce(): void {
-    const at = now()
     for (const connection of Array.from(this.registry.all)) {
-      if (connection.hijacked) this.hijacks.cut(connection)
-      for (const { response, startedAt } of exchanges(connection)) {
-        this.tally.note(`${title(response)} from ${peer(connection)} after ${duration(at - startedAt)}`)
-      }
+      for (const work of inFlight(connection)) this.tally.note(cut(work))
       connection.destroy()
     }
     this.options.onForce()
@@ -260,18 +269,33 @@ export class HttpListener extends ServerListener {
   protected get unended(): number {
     return this.options.abandoned()
   }
-  readonly inFlight = (): number => Math.max(this.requests + this.hijacks.size, this.handlers)
+  readonly inFlight = (): number => Math.max(this.requests + this.hijacks.size, this.handlers);
 
-  readonly oldest = (): string | undefined => {
-    let oldest: Exchange | undefined
-    for (const connection of this.registry.all) {
-      for (const exchange of exchanges(connection)) {
-        if (oldest === undefined || exchange.startedAt < oldest.startedAt) oldest = exchange
-      }
+  protected *works(): Iterable<Held> {
+    const { requests } = this.options.handling()
+    for (const connection of this.registry.all) yield* inFlight(connection, requests)
+  }
+
+  protected *left(): Iterable<Held> {
+    const { requests, upgrades } = this.options.handling()
+    for (const [response, fiber] of requests) {
+      const exchange = (response as Keyed)[key]
+      if (exchange !== undefined && response.destroyed) yield { ...exchanged(exchange), fiber }
     }
-    return oldest === undefined ? undefined : `${title(oldest.response)} for ${duration(now() - oldest.startedAt)}`
+    for (const { connection, fiber, since } of upgrades) {
+      if (connection?.socket.destroyed) yield { ...work("upgraded connection", connection, since), fiber }
+    }
   }
 }
+
+function* inFlight(connection: Connection, requests?: Handling["requests"]): Iterable<Held> {
+  if (connection.hijacked) return yield { ...hijacked(connection), fiber: connection.fiber }
+  for (const exchange of exchanges(connection)) {
+    yield { ...exchanged(exchange), fiber: requests?.get(exchange.response) }
+  }
+}
+
+const exchanged = ({ connection, response, startedAt }: Exchange): Work => work(title(response), connection, startedAt)
 
 const sessionOf = ({ session }: Connection): Session | undefined => (session instanceof Session ? session : undefined)
 
@@ -281,8 +305,9 @@ function responseClosed(this: ServerResponse & Keyed): void {
 }
 
 function* exchanges(connection: Connection): Iterable<Exchange> {
-  const work = connection.work as Work
+  const work = connection.work as Carried
   if (work instanceof Set) return yield* work
+  if (work instanceof Hijack) return
   let exchange = work
   for (let left = connection.inFlight; exchange !== undefined && left > 0; left--) {
     yield exchange

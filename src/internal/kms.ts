@@ -7,10 +7,13 @@ import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { Gate } from "./gate.ts"
 import { Phase, type Reason } from "./phase.ts"
-import type { FinalizerReport, ListenerReport, ListenerStatus, Status } from "./report.ts"
+import type { FinalizerEnd } from "./account.ts"
+import type { ListenerReport, ListenerStatus, Status } from "./report.ts"
+import type { Trace } from "./trace.ts"
 
 /** A listener's drain, as the shutdown sees it. */
 export interface Drainable {
@@ -27,13 +30,26 @@ export interface Drainable {
   readonly force: () => void
   readonly isDone: () => boolean
   readonly status: () => ListenerStatus
-  readonly report: () => ListenerReport | undefined
+  /** `since` is when the shutdown began. */
+  readonly report: (since: number) => ListenerReport | undefined
+  /** What has not ended, each in words. */
+  readonly held: () => ReadonlyArray<string>
 }
 
 /** A finalizer with a name, while it runs. */
 export interface RunningFinalizer {
   readonly name: string
   readonly since: number
+  readonly fiber: Fiber.Fiber<unknown, unknown>
+}
+
+/** A layer that is being released. */
+export interface ReleasingLayer {
+  /** The keys of what it provides. */
+  readonly services: ReadonlyArray<string>
+  readonly fiber: Fiber.Fiber<unknown, unknown>
+  /** Whether a layer inside it is being released. */
+  readonly isOuter: () => boolean
 }
 
 export interface Service {
@@ -53,6 +69,8 @@ export interface Service {
   readonly timeout: number
   /** Milliseconds since the epoch. */
   readonly now: () => number
+  /** Whether there is a reason to end. */
+  readonly isEnding: () => boolean
   /** Starts the shutdown, if nothing has. */
   readonly begin: (reason: Reason) => void
   /** When a start-up failed that has not closed what it had acquired, in milliseconds since the epoch. */
@@ -62,7 +80,13 @@ export interface Service {
   /** To be called whenever something has ended that the drain may have waited for. */
   readonly check: () => void
   /** A named finalizer has begun. Returns what to call with its end. */
-  readonly finalizing: (finalizer: RunningFinalizer) => (report: FinalizerReport) => void
+  readonly finalizing: (finalizer: RunningFinalizer) => (end: FinalizerEnd) => void
+  /** The span of the shutdown, once it has begun. */
+  readonly trace: Trace | undefined
+  /** Calls `listener` when the program and all that was provided around it has ended; at once where nobody knows. */
+  readonly onGone: (listener: () => void) => void
+  /** A layer is being released. Returns the end of that. */
+  readonly releasing: (layer: ReleasingLayer) => () => void
   /** What is open. */
   readonly status: () => Status
   /** Begins a busy section. Returns its end, or `undefined` where no section may begin any more. */
@@ -101,12 +125,16 @@ const unsupervised: Service = {
   grace: 500,
   timeout: 25_000,
   now: () => Clock.Clock.defaultValue().currentTimeMillisUnsafe(),
+  isEnding: () => false,
   begin: () => {},
   failedSince: undefined,
   register: () => () => {},
   check: () => {},
   finalizing: () => () => {},
-  status: () => ({ listeners: [], sections: [], finalizers: [] })
+  trace: undefined,
+  onGone: (listener) => listener(),
+  releasing: () => () => {},
+  status: () => ({ phase: "Running", started: true, listeners: [], sections: [], finalizers: [] })
 }
 
 export const Kms: Context.Reference<Service> = Context.Reference<Service>("effect-kms/Kms", {

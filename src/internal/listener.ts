@@ -5,6 +5,7 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import type { Server } from "node:net"
@@ -12,7 +13,9 @@ import * as Bind from "./bind.ts"
 import { type Connection, Connections, type Timing } from "./connections.ts"
 import * as Drain from "./drain.ts"
 import { millis, OptionError } from "./options.ts"
+import { held } from "./place.ts"
 import type { Process } from "./process.ts"
+import type { Work } from "./report.ts"
 import { Tally } from "./tally.ts"
 
 /** How long connections may take to go, as users say it. */
@@ -57,7 +60,10 @@ export abstract class ServerListener implements Drain.Listener {
   /** Handlers that have not ended, those included that nobody waits for any longer. */
   protected abstract readonly unended: number
   abstract readonly inFlight: () => number
-  abstract readonly oldest: () => string | undefined
+  /** What is in flight, in any order. */
+  protected abstract works(): Iterable<Held>
+  /** Handlers that have not ended, of connections that have gone. */
+  protected abstract left(): Iterable<Held>
 
   /** It listens, and drains as `drain` says. */
   opened(bound: Bind.Bound, name: string | undefined): void {
@@ -107,6 +113,18 @@ export abstract class ServerListener implements Drain.Listener {
   readonly connections = (): number => this.registry.all.size
   readonly isEmpty = (): boolean => this.registry.all.size === 0 && this.handlers === 0
 
+  readonly oldest = (limit: number): ReadonlyArray<Work> => {
+    return oldestOf(this.works(), limit).map(({ age, peer, what }) => ({ what, peer, age }))
+  }
+
+  readonly held = (): ReadonlyArray<string> => {
+    const all = [...this.works(), ...this.left()]
+    const named = oldestOf(all, max).map(({ age, fiber, peer, what }) =>
+      held(`${this.name}: ${what} from ${peer}`, age, fiber)
+    )
+    return all.length > max ? [...named, `${this.name}: ${all.length - max} more`] : named
+  }
+
   readonly counts = () => ({
     drained: this.tally.drained,
     cut: this.tally.cut,
@@ -114,6 +132,19 @@ export abstract class ServerListener implements Drain.Listener {
     cutWork: this.tally.cutWork
   })
 }
+
+/** What has not ended, and the fiber that handles it, where there is one. */
+export interface Held extends Work {
+  readonly fiber?: Fiber.Fiber<unknown, unknown> | undefined
+}
+
+/** As many are named; of more than that, how many. */
+const max = 100
+
+const oldestOf = (works: Iterable<Held>, limit: number): Array<Held> =>
+  Array.from(works)
+    .sort((a, b) => b.age - a.age)
+    .slice(0, limit)
 
 /**
  * Binds `server`, which `listener` is attached to, and puts it under the shutdown and under the current scope. `release`

@@ -51,10 +51,15 @@ export class Parts<P extends Part> {
     return count(this.open) + count(this.closing)
   }
 
+  /** Those whose handlers have not ended, those included that nobody waits for any longer. */
+  get unfinished(): ReadonlyArray<P> {
+    for (const part of this.left) if (part.handlers === 0) this.left.delete(part)
+    return [...this.all, ...this.left]
+  }
+
   /** Handlers that have not ended, those included that nobody waits for any longer. */
   get unended(): number {
-    for (const part of this.left) if (part.handlers === 0) this.left.delete(part)
-    return this.handlers + count(this.left)
+    return count(this.unfinished)
   }
 
   /** Interrupts whatever runs. */

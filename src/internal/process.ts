@@ -4,6 +4,7 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Terminal from "./terminal.ts"
 
 /** The edge to Node. Everything that touches `process` goes through here. */
 export interface Process {
@@ -21,7 +22,11 @@ export interface Process {
   readonly exit: (code: number) => void
   /** Completes after the event loop has polled for input once more. */
   readonly turn: Effect.Effect<void>
+  /** Where a person watches, if one does. */
+  readonly terminal: Terminal.Terminal | undefined
 }
+
+const isTerminal = (stream: NodeJS.WriteStream): boolean => stream.isTTY && process.env["TERM"] !== "dumb"
 
 const written = (stream: NodeJS.WriteStream): Effect.Effect<void> =>
   Effect.callback<void>((resume) => {
@@ -57,7 +62,10 @@ const node: Process = {
       handle = setImmediate(() => resume(Effect.void))
     })
     return Effect.sync(() => clearImmediate(handle))
-  })
+  }),
+  get terminal() {
+    return isTerminal(process.stderr) ? Terminal.of(process) : undefined
+  }
 }
 
 export const Process: Context.Reference<Process> = Context.Reference<Process>("effect-kms/Process", {

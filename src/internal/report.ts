@@ -1,64 +1,119 @@
 /**
- * What a shutdown did, as data and as text. Every number in it was counted.
+ * What a shutdown did, and what is open, as data. Every number in it was counted.
+ *
+ * All of it but a reason that holds an error is JSON as it stands: times are numbers, in milliseconds, and what is not
+ * known is left out.
  */
-import type * as Exit from "effect/Exit"
-import type { Reason } from "./phase.ts"
-import { describe } from "./phase.ts"
+import type { Phase, Reason } from "./phase.ts"
+
+/** Something in flight: a request, an upgraded connection, the connection of a socket server. */
+export interface Work {
+  /** Method and path of a request, or what it is; never with a query string. */
+  readonly what: string
+  /** Who is at the other end. */
+  readonly peer: string
+  /** Milliseconds since it began. */
+  readonly age: number
+}
 
 /** One listener, now. */
 export interface ListenerStatus {
   readonly name: string
   readonly kind: string
   readonly address: string
-  readonly state: "open" | "draining" | "closed"
+  readonly phase: "open" | "draining" | "closed"
   /** Connections that are open. */
   readonly connections: number
   /** Requests, upgraded connections and their handlers that have not ended. */
   readonly inFlight: number
-  /** What has been in flight longest, in words; never with a query string. */
-  readonly oldest: string | undefined
-}
-
-/** One listener's drain. */
-export interface ListenerReport {
-  readonly name: string
-  readonly kind: string
-  readonly address: string
-  /** Requests and upgraded connections that ended by themselves after the drain began. */
+  /** What has been in flight longest, the oldest first, at most five of them. */
+  readonly oldest: ReadonlyArray<Work>
+  /** Connections that it has ever accepted. */
+  readonly accepted: number
+  /** Requests and connections that ended by themselves since the drain began. */
   readonly drained: number
-  /** Requests and upgraded connections that were destroyed because their time was over. */
+  /** Requests and connections that were destroyed because their time was over. */
   readonly cut: number
   /** Handlers that did not end after they had been interrupted. */
   readonly abandoned: number
-  /** What was cut, in words, at most 20 of them. */
-  readonly cutWork: ReadonlyArray<string>
-  /** Whether it was cut: by the deadline, or by its own `drainTimeout`. */
-  readonly forced: boolean
-  /** From the beginning of its drain to the end, in milliseconds. */
-  readonly millis: number
+  /** How long it has been draining, or took to; absent before. */
+  readonly millis?: number | undefined
 }
 
-/** One busy section that was live when the shutdown began, or after. */
+/** The busy sections of one name that are live. */
 export interface SectionStatus {
+  readonly name: string
+  readonly inFlight: number
+  /** Milliseconds since the oldest of them began. */
+  readonly age: number
+}
+
+/** A finalizer with a name that runs. */
+export interface FinalizerStatus {
   readonly name: string
   /** Milliseconds since it began. */
   readonly age: number
 }
 
-/** One finalizer with a name. */
-export interface FinalizerReport {
-  readonly name: string
-  readonly outcome: "released" | "failed" | "timed out" | "abandoned"
-  readonly exit: Exit.Exit<unknown, unknown> | undefined
-  readonly millis: number
-}
-
-/** What is open now. */
+/** How far the shutdown is, and what is open. */
 export interface Status {
+  readonly phase: Phase["_tag"]
+  /** Whether the layers of the program have been built. */
+  readonly started: boolean
+  /** Why the program ends, once it does. */
+  readonly reason?: Reason | undefined
+  /** Milliseconds until work is cut; absent where it never is, or nothing has begun. */
+  readonly left?: number | undefined
   readonly listeners: ReadonlyArray<ListenerStatus>
   readonly sections: ReadonlyArray<SectionStatus>
-  /** Named finalizers that are running. */
-  readonly finalizers: ReadonlyArray<SectionStatus>
+  readonly finalizers: ReadonlyArray<FinalizerStatus>
+}
+
+/** When something was: milliseconds since the shutdown began. */
+export interface Span {
+  readonly from: number
+  readonly to: number
+}
+
+/** One phase of the shutdown. */
+export interface PhaseReport extends Span {
+  readonly phase: "LameDuck" | "Draining" | "Unwinding"
+}
+
+/** One listener's drain. */
+export interface ListenerReport extends Span {
+  readonly name: string
+  readonly kind: string
+  readonly address: string
+  /** Requests and connections that ended by themselves since the drain began. */
+  readonly drained: number
+  /** Requests and connections that were destroyed because their time was over. */
+  readonly cut: number
+  /** Handlers that did not end after they had been interrupted. */
+  readonly abandoned: number
+  /** What was cut, in words, at most 100 of them. */
+  readonly cutWork: ReadonlyArray<string>
+  /** Whether it was cut: by the deadline, or by its own `drainTimeout`. */
+  readonly forced: boolean
+}
+
+/** The busy sections of one name that were live in the drain. */
+export interface SectionReport extends Span {
+  readonly name: string
+  /** Those that ended by themselves. */
+  readonly drained: number
+  /** Those that the deadline ended. */
+  readonly cut: number
+  /** Those that the deadline did not end. */
+  readonly abandoned: number
+}
+
+/** One finalizer with a name. */
+export interface FinalizerReport extends Span {
+  readonly name: string
+  readonly outcome: "released" | "failed" | "timed out" | "abandoned"
+  /** What it failed with. */
+  readonly error?: string | undefined
 }
 
 /** What a shutdown did. */
@@ -66,64 +121,14 @@ export interface Report {
   readonly reason: Reason
   /** Whether the deadline came before the work was done. */
   readonly forced: boolean
+  /** When it began, in milliseconds since the epoch. */
+  readonly startedAt: number
   /** From the reason to the end, in milliseconds. */
   readonly millis: number
+  readonly phases: ReadonlyArray<PhaseReport>
   readonly listeners: ReadonlyArray<ListenerReport>
-  /** Busy sections that the deadline cut. */
-  readonly sections: ReadonlyArray<SectionStatus>
+  readonly sections: ReadonlyArray<SectionReport>
   readonly finalizers: ReadonlyArray<FinalizerReport>
   /** What had not ended when the process was given up, in words. */
   readonly hung: ReadonlyArray<string>
-}
-
-export const duration = (millis: number): string =>
-  millis === Number.POSITIVE_INFINITY
-    ? "for ever"
-    : millis < 1000
-      ? `${Math.round(millis)}ms`
-      : `${Math.round(millis / 100) / 10}s`
-
-const count = (n: number, noun: string): string => `${n} ${noun}${n === 1 ? "" : "s"}`
-
-/** The first line: what begins, why, and how long it may take. */
-export const began = (reason: Reason, status: Status, limits: { timeout: number; lameDuck: number }): string => {
-  const open = waiting(status)
-  const lameDuck = limits.lameDuck > 0 ? ` Lame duck for ${duration(limits.lameDuck)} first.` : ""
-  const limit = limits.timeout === Number.POSITIVE_INFINITY ? "No time limit" : `At most ${duration(limits.timeout)}`
-  return `Shutting down (${describe(reason)}). ${limit}.${lameDuck} Open: ${open.length === 0 ? "nothing" : open.join("; ")}`
-}
-
-/** What a shutdown still waits for, a phrase each. */
-export const waiting = (status: Status): Array<string> => [
-  ...status.listeners
-    .filter((listener) => listener.connections > 0 || listener.inFlight > 0)
-    .map(
-      (listener) =>
-        `${listener.name}: ${count(listener.connections, "connection")}, ${listener.inFlight} in flight` +
-        (listener.oldest === undefined ? "" : `, oldest ${listener.oldest}`)
-    ),
-  ...status.sections.map((section) => `busy "${section.name}" for ${duration(section.age)}`),
-  ...status.finalizers.map((finalizer) => `finalizer "${finalizer.name}" for ${duration(finalizer.age)}`)
-]
-
-/** The last lines: how it ended. */
-export const ended = (report: Report): string => {
-  const how = report.forced
-    ? "cut at its deadline"
-    : report.listeners.some(({ forced }) => forced)
-      ? "complete, with work cut,"
-      : "complete"
-  const lines = [`Shutdown ${how} after ${duration(report.millis)} (${describe(report.reason)})`]
-  for (const listener of report.listeners) {
-    lines.push(
-      `  ${listener.name}: ${listener.drained} drained, ${listener.cut} cut, ${listener.abandoned} abandoned, ${duration(listener.millis)}`
-    )
-    for (const work of listener.cutWork) lines.push(`    cut: ${work}`)
-  }
-  for (const section of report.sections) lines.push(`  busy "${section.name}": cut after ${duration(section.age)}`)
-  for (const finalizer of report.finalizers) {
-    lines.push(`  finalizer "${finalizer.name}": ${finalizer.outcome} after ${duration(finalizer.millis)}`)
-  }
-  for (const hung of report.hung) lines.push(`  hung: ${hung}`)
-  return lines.join("\n")
 }

@@ -13,7 +13,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
-import type { Connection } from "./connections.ts"
+import { type Connection, endpoint } from "./connections.ts"
 import { CurrentHold, CurrentReleased, type Released } from "./gate.ts"
 import { CurrentCarrier, Handler } from "./handler.ts"
 
@@ -132,7 +132,7 @@ export class Run {
   handle(connection: Connection): void {
     connection.spoke = true
     // A closed socket does not know.
-    connection.peer ??= connection.carrier.remoteAddress
+    connection.peer ??= endpoint(connection.carrier)
     const visiting = Effect.withFiber((fiber) => {
       const visit = new Visit(fiber, connection, this)
       this.handlers++

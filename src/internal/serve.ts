@@ -10,6 +10,7 @@ import * as Cause from "effect/Cause"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import type * as Fiber from "effect/Fiber"
 import * as HttpBody from "effect/http/HttpBody"
 import type { HttpMiddleware } from "effect/http/HttpMiddleware"
 import type * as HttpServer from "effect/http/HttpServer"
@@ -23,6 +24,7 @@ import { of } from "./connections.ts"
 import { CurrentHold, CurrentReleased, type Released } from "./gate.ts"
 import { type Carrier, CurrentCarrier } from "./handler.ts"
 import { handled } from "./hijack.ts"
+import { fibersIn } from "./place.ts"
 import { Upgrade } from "./upgrade.ts"
 
 type App = Effect.Effect<HttpServerResponse.HttpServerResponse, unknown, HttpServerRequest | Scope.Scope>
@@ -87,7 +89,10 @@ export interface Options {
 /** One application on the listener. */
 export class Serve implements Carrier {
   handlers = 0
-  private readonly upgrades = new Set<Upgrade>()
+  /** The handlers of requests that may upgrade, or have. */
+  readonly upgrades = new Set<Upgrade>()
+  /** Those of other requests that ran when nobody waited for them any longer. */
+  private left: ReadonlyArray<Fiber.Fiber<unknown, unknown>> = []
   /** Bodies that end with the drain, and where they come from. */
   private readonly carriers = new Map<PassThrough, Readable>()
   private readonly ending = Deferred.makeUnsafe<void>()
@@ -188,6 +193,15 @@ export class Serve implements Carrier {
     return carrier
   }
 
+  /** The fibers of requests that have not ended. */
+  get requests(): Array<readonly [ServerResponse, Fiber.Fiber<unknown, unknown>]> {
+    return [...this.left, ...fibersIn(this.scopes[0])].flatMap((fiber) => {
+      const request = fiber.context.mapUnsafe.get(HttpServerRequest.key) as HttpServerRequest | undefined
+      if (request === undefined || fiber.pollUnsafe() !== undefined) return []
+      return [[NodeHttpServerRequest.toServerResponse(request) as ServerResponse, fiber] as const]
+    })
+  }
+
   private readonly upgraded = (app: App): App =>
     Effect.withFiber((fiber) => {
       const request = fiber.context.mapUnsafe.get(HttpServerRequest.key) as HttpServerRequest
@@ -249,7 +263,11 @@ export class Serve implements Carrier {
 
   /** Interrupts what still runs. Completes when all of it has ended, which may be never. */
   close(exit: Exit.Exit<unknown, unknown> = Exit.failCause(Cause.interrupt())): Effect.Effect<void> {
-    return Effect.forEach(this.scopes, (scope) => Scope.close(scope, exit), { concurrency: 2, discard: true })
+    return Effect.suspend(() => {
+      // A scope that closes does not know them any more.
+      this.left = [...this.left, ...fibersIn(this.scopes[0])]
+      return Effect.forEach(this.scopes, (scope) => Scope.close(scope, exit), { concurrency: 2, discard: true })
+    })
   }
 }
 

@@ -5,6 +5,7 @@
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import type { Duplex } from "node:stream"
 import type { Batch } from "./batch.ts"
+import type { Handling } from "./http.ts"
 import { Parts } from "./parts.ts"
 import type { Serve } from "./serve.ts"
 
@@ -26,6 +27,15 @@ export class Serves {
   add(serve: Serve): void {
     this.parts.add(serve)
     for (const waiting of this.early.splice(0)) waiting(serve)
+  }
+
+  /** The fibers of handlers that have not ended. */
+  readonly handling = (): Handling => {
+    const parts = this.parts.unfinished
+    return {
+      requests: new Map(parts.flatMap(({ requests }) => requests)),
+      upgrades: parts.flatMap(({ upgrades }) => Array.from(upgrades))
+    }
   }
 
   /** The drain begins. */

@@ -7,12 +7,14 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import * as SubscriptionRef from "effect/SubscriptionRef"
-import { Gate } from "./gate.ts"
-import { busyUnsafe, type Drainable, type RunningFinalizer, type Service } from "./kms.ts"
+import { Account, type FinalizerEnd } from "./account.ts"
+import { Gate, type Section } from "./gate.ts"
+import { busyUnsafe, type Drainable, type ReleasingLayer, type RunningFinalizer, type Service } from "./kms.ts"
 import { type Event, type Phase, reached, Reason, step } from "./phase.ts"
 import type { OptionError } from "./options.ts"
 import type { Process } from "./process.ts"
-import type { FinalizerReport, Report, SectionStatus, Status } from "./report.ts"
+import type { Trace } from "./trace.ts"
+import type { Report, Status } from "./report.ts"
 
 /** The options of a shutdown, checked: durations in milliseconds. */
 export interface Settings {
@@ -52,20 +54,18 @@ export class Shutdown implements Service {
   readonly defects: Array<unknown> = []
   /** An uncaught error came, as the reason or after it. */
   broken = false
+  trace: Trace | undefined
   /** What had not ended when the process was given up. */
   hung: ReadonlyArray<string> = []
 
   private beganAt = 0
   private gaveUpAt: number | undefined
-  private stoppedAt: number | undefined
-  private readonly drains = new Set<Drainable>()
-  private readonly finalizers = new Set<RunningFinalizer>()
-  private readonly finalized: Array<FinalizerReport> = []
-  private cutSections: ReadonlyArray<SectionStatus> = []
+  private readonly account: Account
   private run: ((drain: Drainable) => void) | undefined
   /** Something has ended that may have handed work on. */
   private handsOver = false
   private settling = false
+  private isCut = false
 
   constructor(settings: Settings, clock: Clock.Clock, host: Process, phases: SubscriptionRef.SubscriptionRef<Phase>) {
     this.settings = settings
@@ -76,6 +76,7 @@ export class Shutdown implements Service {
     this.grace = settings.forceTimeout / 4
     const listening = () => this.withShutdown().some((drain) => !drain.isDone())
     this.gate = new Gate(listening, () => this.settling, this.left)
+    this.account = new Account(this.gate, this.now)
     this.busyUnsafe = busyUnsafe(this.gate, clock)
   }
 
@@ -88,8 +89,11 @@ export class Shutdown implements Service {
     if (this.reason !== undefined) return
     this.reason = reason
     this.beganAt = this.failedSince ?? this.now()
+    this.account.begin(this.beganAt)
     Deferred.doneUnsafe(this.begun, Exit.void)
   }
+
+  isEnding = (): boolean => this.reason !== undefined
 
   programEnded(exit: Exit.Exit<unknown, unknown>): void {
     if (this.reason !== undefined) return
@@ -103,7 +107,7 @@ export class Shutdown implements Service {
 
   /** A program that has ended by itself and left nothing open needs no word about it. */
   get silent(): boolean {
-    return this.endedByItself && this.drains.size === 0 && this.gate.live.size === 0 && this.finalized.length === 0
+    return this.endedByItself && this.account.isEmpty
   }
 
   get timeout(): number {
@@ -139,13 +143,18 @@ export class Shutdown implements Service {
   move(event: Event): Effect.Effect<void> {
     return Effect.suspend(() => {
       const next = step(this.phase, event)
-      return next === this.phase ? Effect.void : SubscriptionRef.set(this.phases, next)
+      if (next === this.phase) return Effect.void
+      if (next._tag !== this.phase._tag) {
+        this.account.moved(next._tag)
+        this.trace?.span.event(`kms.phase ${next._tag}`, this.clock.currentTimeNanosUnsafe())
+      }
+      return SubscriptionRef.set(this.phases, next)
     })
   }
 
   /** Listeners that drain before anything unwinds. */
   withShutdown(): Array<Drainable> {
-    return Array.from(this.drains).filter((drain) => drain.drainOn === "shutdown")
+    return Array.from(this.account.drains).filter((drain) => drain.drainOn === "shutdown")
   }
 
   warn(): void {
@@ -170,8 +179,10 @@ export class Shutdown implements Service {
   }
 
   /** A section has ended. A late one hands nothing over, or two could take turns for ever. */
-  private left = (early: boolean): void => {
-    this.handsOver ||= early
+  private left = (section: Section): void => {
+    if (this.isCut) this.account.unwound(section)
+    else this.account.note(section, "drained")
+    this.handsOver ||= section.early
     this.settle()
   }
 
@@ -200,10 +211,11 @@ export class Shutdown implements Service {
   /** The deadline has come: cuts every listener and every section. */
   force(): void {
     if (this.reason !== undefined) Deferred.doneUnsafe(this.initiated, Exit.succeed(this.reason))
-    this.cutSections = this.sections()
     this.gate.close()
-    for (const drain of this.drains) this.attempt(drain.force)
-    for (const section of this.gate.live) section.fiber?.interruptUnsafe()
+    this.isCut = true
+    for (const section of this.gate.live) this.account.note(section, "cut")
+    for (const drain of this.account.drains) this.attempt(drain.force)
+    for (const section of Array.from(this.gate.live)) section.fiber?.interruptUnsafe()
     Deferred.doneUnsafe(this.forced, Exit.void)
   }
 
@@ -218,13 +230,13 @@ export class Shutdown implements Service {
 
   stop(): void {
     this.gaveUpAt = this.now()
-    this.stoppedAt = this.gaveUpAt
+    this.account.end()
   }
 
   // --- Taking part ---
 
   register = (drain: Drainable): (() => void) => {
-    this.drains.add(drain)
+    this.account.drains.add(drain)
     const { phase } = this
     if (drain.drainOn === "shutdown") {
       if (phase._tag === "LameDuck") drain.lameDuck()
@@ -237,44 +249,32 @@ export class Shutdown implements Service {
     if (reached(phase, "Unwinding") && Deferred.isDoneUnsafe(this.forced)) drain.force()
     return () => {
       // What took part in the shutdown stays, for the report.
-      if (this.reason === undefined) this.drains.delete(drain)
+      if (this.reason === undefined) this.account.drains.delete(drain)
     }
   }
 
-  finalizing = (finalizer: RunningFinalizer): ((report: FinalizerReport) => void) => {
-    this.finalizers.add(finalizer)
-    return (report) => {
-      this.finalizers.delete(finalizer)
-      if (this.reason !== undefined) this.finalized.push(report)
-    }
+  finalizing = (finalizer: RunningFinalizer): ((end: FinalizerEnd) => void) => this.account.finalizing(finalizer)
+
+  private readonly mourners: Array<() => void> = []
+
+  onGone = (listener: () => void): void => void this.mourners.push(listener)
+
+  /** The program has ended, and all that was provided around it. */
+  gone = (): void => {
+    for (const listener of this.mourners.splice(0)) listener()
   }
+
+  releasing = (layer: ReleasingLayer): (() => void) => this.account.releasing(layer)
 
   // --- Telling ---
 
-  private sections(): ReadonlyArray<SectionStatus> {
-    const now = this.now()
-    return Array.from(this.gate.live, ({ name, since }) => ({ name, age: now - since }))
-  }
+  status = (): Status => this.account.status(this.phase, Deferred.isDoneUnsafe(this.started))
 
-  status = (): Status => {
-    const now = this.now()
-    return {
-      listeners: Array.from(this.drains, (drain) => drain.status()),
-      sections: this.sections(),
-      finalizers: Array.from(this.finalizers, ({ name, since }) => ({ name, age: now - since }))
-    }
-  }
+  /** What has not ended, each in words. */
+  held = (): ReadonlyArray<string> => this.account.held()
 
   get report(): Report {
     const { phase } = this
-    return {
-      reason: this.reason!,
-      forced: phase._tag !== "Running" && phase.forced,
-      millis: (this.stoppedAt ?? this.now()) - this.beganAt,
-      listeners: Array.from(this.drains).flatMap((drain) => drain.report() ?? []),
-      sections: this.cutSections,
-      finalizers: this.finalized,
-      hung: this.hung
-    }
+    return this.account.report(this.reason!, phase._tag !== "Running" && phase.forced, this.hung)
   }
 }

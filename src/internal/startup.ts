@@ -1,8 +1,12 @@
 /**
- * Hears of a start-up that hangs in its own failure. A layer that fails closes what it had acquired before the failure is
- * known outside, and a finalizer that hangs there would keep the failure to itself for ever.
+ * Builds the layers of a program, and hears of what only the building of each can tell.
+ *
+ * Of a start-up that hangs in its own failure: a layer that fails closes what it had acquired before the failure is known
+ * outside, and a finalizer that hangs there would keep the failure to itself for ever. And of the layers that are being
+ * released, so that a finalizer without a name can at least be told by the services of its layer.
  */
 import type * as Cause from "effect/Cause"
+import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -23,7 +27,7 @@ export const build = Effect.fnUntraced(function* <A, E, R>(
   const kms = yield* Kms
   const services = yield* Effect.context<never>()
   const giveUp = (cause: Cause.Cause<unknown>) => Effect.runForkWith(services)(giveUpAfter(kms, cause))
-  yield* Layer.buildWithMemoMap(layer, watched(giveUp), scope)
+  yield* Layer.buildWithMemoMap(layer, watched({ onFailure: giveUp, releasing: kms.releasing }), scope)
   yield* started
 })
 
@@ -46,25 +50,64 @@ const giveUpAfter = (kms: Service, cause: Cause.Cause<unknown>): Effect.Effect<v
     )
   })
 
-/** A memo map that calls `onFailure` when a layer has failed, and interrupts what that gives once the layer has closed. */
-const watched = (onFailure: (cause: Cause.Cause<unknown>) => Fiber.Fiber<void>): Layer.MemoMap => {
-  const memoMap = Layer.makeMemoMapUnsafe()
-  const self: Layer.MemoMap = Object.assign(Object.create(memoMap) as Layer.MemoMap, {
+/** What a memo map tells of the layers that are built with it. */
+interface Watch {
+  /** A layer has failed. What that gives is interrupted once the layer has closed. */
+  readonly onFailure: (cause: Cause.Cause<unknown>) => Fiber.Fiber<void>
+  readonly releasing: Service["releasing"]
+}
+
+/** A layer that is being built, has been, or is being released. */
+class Part {
+  private readonly parent: Part | undefined
+  /** Layers inside it that are being released. */
+  private inner = 0
+  private end: (() => void) | undefined
+
+  constructor(parent: Part | undefined) {
+    this.parent = parent
+  }
+
+  /** Its release begins: what it acquired last goes first. */
+  begin(context: Pick<Context.Context<never>, "mapUnsafe">, { releasing }: Watch): Effect.Effect<void> {
+    return Effect.withFiber((fiber) =>
+      Effect.sync(() => {
+        if (this.parent !== undefined) this.parent.inner++
+        const services = Array.from(context.mapUnsafe.keys())
+        this.end = releasing({ services, fiber, isOuter: () => this.inner > 0 })
+      })
+    )
+  }
+
+  readonly close: Effect.Effect<void> = Effect.sync(() => {
+    if (this.end === undefined) return
+    if (this.parent !== undefined) this.parent.inner--
+    this.end()
+    this.end = undefined
+  })
+}
+
+const watched = (watch: Watch): Layer.MemoMap => within(Layer.makeMemoMapUnsafe(), watch, undefined)
+
+const within = (memoMap: Layer.MemoMap, watch: Watch, parent: Part | undefined): Layer.MemoMap =>
+  Object.assign(Object.create(memoMap) as Layer.MemoMap, {
     getOrElseMemoize: <RIn, E, ROut>(
       ...[layer, scope, build]: Parameters<typeof memoMap.getOrElseMemoize<RIn, E, ROut>>
     ) => {
       let closing: Fiber.Fiber<void> | undefined
       const failed = (exit: Exit.Exit<unknown, unknown>) =>
         Effect.sync(() => {
-          if (Exit.isFailure(exit)) closing = onFailure(exit.cause)
+          if (Exit.isFailure(exit)) closing = watch.onFailure(exit.cause)
         })
       const closed = Effect.sync(() => closing?.interruptUnsafe())
+      const built = memoMap.getOrElseMemoize(layer, scope, (_, scope) => {
+        const part = new Part(parent)
+        const inner = Effect.tap(build(within(memoMap, watch, part), scope), (context) =>
+          Scope.addFinalizer(scope, part.begin(context, watch))
+        )
+        return Effect.andThen(Scope.addFinalizer(scope, part.close), Effect.onExit(inner, failed))
+      })
       // Added before anything that the layer acquires, so it runs after all of that has been released.
-      return Effect.andThen(
-        Scope.addFinalizer(scope, closed),
-        memoMap.getOrElseMemoize(layer, scope, (_, scope) => Effect.onExit(build(self, scope), failed))
-      )
+      return Effect.andThen(Scope.addFinalizer(scope, closed), built)
     }
   })
-  return self
-}

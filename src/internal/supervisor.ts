@@ -17,11 +17,16 @@ import * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { lastCall } from "./drain.ts"
 import { Kms } from "./kms.ts"
-import { Event, Phase, Reason } from "./phase.ts"
+import * as Metrics from "./metrics.ts"
+import { describe, Event, Phase, Reason } from "./phase.ts"
+import { places } from "./place.ts"
 import { Process } from "./process.ts"
-import { began, ended, type Report, waiting } from "./report.ts"
+import type { Report } from "./report.ts"
 import { type Settings, Shutdown } from "./shutdown.ts"
 import * as Signals from "./signals.ts"
+import { began, ended } from "./text.ts"
+import * as Trace from "./trace.ts"
+import * as View from "./view.ts"
 
 /** The work was not done when the deadline came. */
 export class ShutdownTimeout extends Data.TaggedError("ShutdownTimeout")<{ readonly report: Report }> {
@@ -61,6 +66,17 @@ export const supervise = <A, E, R>(
       const listening = yield* Scope.make()
       yield* Scope.provide(listen(shutdown), listening)
 
+      const services = yield* Effect.context<never>()
+      const { gate } = shutdown
+      shutdown.onGone(
+        Metrics.shutdown(
+          services,
+          () => shutdown.phase._tag,
+          () => gate.live.size
+        )
+      )
+      yield* Effect.withFiber((root) => Effect.sync(() => root.addObserver(shutdown.gone)))
+
       // In a fiber of its own: the interruption of the root is a reason to end, not the end.
       const app = yield* restore(program.run).pipe(
         Effect.provideService(Kms, shutdown),
@@ -71,8 +87,13 @@ export const supervise = <A, E, R>(
       if (Exit.isFailure(waited)) shutdown.begin(Reason.Interrupted())
 
       const silent = shutdown.silent
-      const unwound = yield* end(shutdown, app, program.release, silent)
-      const outcome = yield* conclude(shutdown, unwound, silent)
+      if (!silent)
+        shutdown.trace = Trace.begin(services, shutdown.clock, "kms.shutdown", {
+          "kms.reason": describe(shutdown.reason!)
+        })
+      const view = yield* View.make(silent ? undefined : shutdown.host.terminal, shutdown)
+      const unwound = yield* end(shutdown, app, program.release, silent ? undefined : view)
+      const outcome = yield* conclude(shutdown, unwound, silent ? undefined : view)
       if (!shutdown.endedByItself) yield* keepFromDefault(shutdown)
       yield* Scope.close(listening, Exit.void)
 
@@ -113,7 +134,7 @@ const listen = Effect.fnUntraced(function* (shutdown: Shutdown): Effect.fn.Retur
   yield* Effect.acquireRelease(
     Effect.sync(() =>
       host.onUncaught((error) => {
-        Effect.runForkWith(services)(tell(Effect.logError("Uncaught error", Cause.die(error))))
+        Effect.runForkWith(services)(View.tell(Effect.logError("Uncaught error", Cause.die(error))))
         shutdown.broken = true
         shutdown.begin(Reason.Uncaught({ error }))
       })
@@ -141,34 +162,37 @@ const end = Effect.fnUntraced(function* (
   shutdown: Shutdown,
   app: Fiber.Fiber<unknown, unknown>,
   release: Program<unknown, unknown, unknown>["release"],
-  silent: boolean
+  view: View.View | undefined
 ) {
   const { deadline, timeout } = shutdown
   const reason = shutdown.reason!
   // A function is known to be wrong only now: then there is no lame duck.
   const asked = shutdown.lameDuck
-  if (Result.isFailure(asked)) yield* tell(Effect.logWarning(asked.failure.message))
+  if (Result.isFailure(asked)) yield* View.tell(Effect.logWarning(asked.failure.message))
   const lameDuck = Result.getOrElse(asked, () => 0)
   yield* shutdown.move(Event.Begin({ reason, deadline, lameDuck: lameDuck > 0 }))
-  if (!silent)
-    yield* tell(Effect.suspend(() => Effect.logInfo(began(reason, shutdown.status(), { timeout, lameDuck }))))
-  const reminding = yield* Effect.forkDetach(remind(shutdown))
+  if (view !== undefined) {
+    yield* View.tell(Effect.suspend(() => Effect.logInfo(began(reason, shutdown.status(), { timeout, lameDuck }))))
+  }
+  const watching = yield* Effect.forkDetach(view?.watch ?? Effect.void)
   const unwinding = yield* Effect.forkDetach(drainAndUnwind(shutdown, app, release, lameDuck), {
     startImmediately: true
   })
   const within = yield* Effect.timeoutOption(Fiber.await(unwinding), deadline - shutdown.now())
   if (Option.isNone(within)) {
     yield* shutdown.move(Event.Force())
-    const open = waiting(shutdown.status())
-    const cut = open.length === 0 ? "nothing with a name" : open.join("; ")
-    yield* tell(Effect.logWarning(`The deadline has come. Cut: ${cut}`))
+    const held = shutdown.held()
+    const cut = held.length > 0 ? held : inProgram(app)
     shutdown.force()
+    yield* View.tell(
+      Effect.logWarning(`The deadline has come. Cut: ${cut.length === 0 ? "nothing with a name" : cut.join("; ")}`)
+    )
     app.interruptUnsafe()
     const left = shutdown.exitBy - shutdown.grace - shutdown.now()
     const unwound = yield* Effect.timeoutOption(Fiber.await(unwinding), left)
     if (Option.isNone(unwound) || app.pollUnsafe() === undefined) shutdown.hung = hanging(shutdown, app)
   }
-  yield* Fiber.interrupt(reminding)
+  yield* Fiber.interrupt(watching)
   return unwinding.pollUnsafe() ?? Exit.void
 })
 
@@ -208,26 +232,9 @@ const drain = Effect.fnUntraced(function* (shutdown: Shutdown, lameDuck: number)
   yield* Effect.raceFirst(Deferred.await(shutdown.empty), forced)
 })
 
-/** Says something, if the program's loggers let it: a shutdown does not fail because nobody can be told of it. */
-const tell = (log: Effect.Effect<void>): Effect.Effect<void> => Effect.asVoid(Effect.exit(log))
-
-/** How often a shutdown says what it still waits for. */
-const reminder = "3 seconds"
-
-const remind = (shutdown: Shutdown) =>
-  tell(
-    Effect.suspend(() => {
-      const open = waiting(shutdown.status())
-      if (open.length > 0) return Effect.logInfo(`Still waiting for ${open.join("; ")}`)
-      return shutdown.phase._tag === "Unwinding"
-        ? Effect.logInfo("Still waiting for a finalizer without a name")
-        : Effect.void
-    })
-  ).pipe(Effect.delay(reminder), Effect.forever)
-
 /** What has not ended although its time is over, in words. */
 const hanging = (shutdown: Shutdown, app: Fiber.Fiber<unknown, unknown>): ReadonlyArray<string> => {
-  const named = waiting(shutdown.status())
+  const named = [...shutdown.held(), ...inProgram(app)]
   if (named.length > 0) return named
   return [
     app.pollUnsafe() === undefined
@@ -236,22 +243,33 @@ const hanging = (shutdown: Shutdown, app: Fiber.Fiber<unknown, unknown>): Readon
   ]
 }
 
+/** Where the program is, as far as Effect knows. */
+const inProgram = (app: Fiber.Fiber<unknown, unknown>): ReadonlyArray<string> => {
+  const where = places(app)
+  return where.length === 0 ? [] : [`the program, in ${where.join(" and ")}`]
+}
+
 /** Makes the report, tells it, and says how the process is to end. */
 const conclude = Effect.fnUntraced(function* (
   shutdown: Shutdown,
   unwound: Exit.Exit<unknown, unknown>,
-  silent: boolean
+  view: View.View | undefined
 ) {
+  // Nobody waits for handlers that do not end, and yet they are to be known.
+  if (shutdown.hung.length === 0) shutdown.hung = shutdown.held()
   shutdown.stop()
-  const { report } = shutdown
   yield* shutdown.move(Event.Stop())
+  const { report } = shutdown
+  shutdown.trace?.end(report.forced ? Exit.die(new ShutdownTimeout({ report })) : Exit.void, {
+    "kms.forced": report.forced
+  })
   const failed = Exit.isFailure(unwound) && !Cause.hasInterruptsOnly(unwound.cause)
-  if (failed) yield* tell(Effect.logError("The program failed as it was shut down", unwound.cause))
-  if (!silent) yield* tell(Effect.suspend(() => (report.forced ? Effect.logError : Effect.logInfo)(ended(report))))
+  if (failed) yield* View.tell(Effect.logError("The program failed as it was shut down", unwound.cause))
+  if (view !== undefined) yield* view.end(report)
   // Half of what is left for the user, the other half to get the output out.
   const left = () => Math.max(0, shutdown.exitBy - shutdown.now())
   yield* Effect.suspend(() => shutdown.settings.onStopped(report)).pipe(
-    Effect.catchCause((cause) => tell(Effect.logError("onStopped failed", cause))),
+    Effect.catchCause((cause) => View.tell(Effect.logError("onStopped failed", cause))),
     Effect.forkDetach({ startImmediately: true }),
     Effect.flatMap(Fiber.await),
     Effect.timeoutOption(left() / 2)

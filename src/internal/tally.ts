@@ -16,4 +16,4 @@ export class Tally {
   }
 }
 
-const max = 20
+const max = 100

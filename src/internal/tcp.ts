@@ -6,13 +6,12 @@
  */
 import type { Server, Socket } from "node:net"
 import { type Connection, of, type Timing } from "./connections.ts"
-import { peer } from "./hijack.ts"
-import { ServerListener } from "./listener.ts"
+import { peer, work } from "./hijack.ts"
+import { type Held, ServerListener } from "./listener.ts"
 import { Parts } from "./parts.ts"
 import type { Process } from "./process.ts"
-import { duration } from "./report.ts"
 import type { Run, Visit } from "./run.ts"
-import { now } from "./sweep.ts"
+import { cut } from "./text.ts"
 
 export interface Options {
   readonly kind: string
@@ -115,10 +114,7 @@ export class SocketListener extends ServerListener {
   }
 
   protected onForce(): void {
-    const at = now()
-    for (const visit of this.visits) {
-      this.tally.note(`connection from ${peer(visit.connection)} after ${duration(at - visit.since)}`)
-    }
+    for (const visit of this.visits) this.tally.note(cut(visited(visit)))
     for (const connection of Array.from(this.registry.all)) {
       if (!connection.isAdopted && connection.socket.writableLength > 0) this.cutShort(connection)
       connection.destroy()
@@ -139,15 +135,17 @@ export class SocketListener extends ServerListener {
     let sum = 0
     for (const visit of this.visits) sum += visit.inFlight
     return sum
-  }
+  };
 
-  readonly oldest = (): string | undefined => {
-    // They are in the order in which they began.
-    for (const visit of this.visits) {
-      if (visit.inFlight > 0) return `connection from ${peer(visit.connection)} for ${duration(now() - visit.since)}`
-    }
-    return undefined
+  protected *works(): Iterable<Held> {
+    for (const visit of this.visits) if (visit.inFlight > 0) yield visited(visit)
+  }
+  // Of those that are waited for the connection may have gone as well.
+  protected left(): Iterable<Held> {
+    return []
   }
 }
+
+const visited = ({ connection, fiber, since }: Visit): Held => ({ ...work("connection", connection, since), fiber })
 
 const ignore = (): void => {}

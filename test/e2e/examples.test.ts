@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Exit } from "effect"
+import { Deferred, Effect, Exit, Schedule } from "effect"
 import { existsSync, readFileSync, statSync } from "node:fs"
 import { connect } from "node:http2"
 import { type AddressInfo, connect as connectTcp, createServer, type Socket } from "node:net"
@@ -274,7 +274,7 @@ describe.concurrent("the examples", () => {
   )
 
   it.live(
-    "06-health-and-lame-duck is not ready but serves in the lame duck, and is alive until its last upload ends",
+    "06-health-and-lame-duck is ready with its database, not in the lame duck, and alive until its last upload ends",
     () =>
       Effect.gen(function* () {
         const program = yield* example("06-health-and-lame-duck", 2)
@@ -282,7 +282,22 @@ describe.concurrent("the examples", () => {
         const [health, app] = program.ports as [number, number]
         const get = (port: number, path: string) => Effect.flatMap(ask(port, path), ({ answer }) => answer)
         const probe = (path: string) => Effect.map(get(health, path), ({ body, status }) => [status, JSON.parse(body)])
-        assert.deepStrictEqual(yield* probe("/readyz"), [200, { status: "ok", phase: "Running" }])
+        // It says that it listens a moment before it is ready, and the answer of a check holds for a second.
+        const becomes = (status: number) =>
+          Effect.repeat(probe("/readyz"), { until: ([is]) => is === status, schedule: Schedule.spaced("50 millis") })
+        const up = [200, { status: "ok", phase: "Running", checks: { database: "ok" } }]
+        const away = [503, { status: "unavailable", phase: "Running", checks: { database: "failed" } }]
+        yield* becomes(200)
+        for (const [plug, expected, line] of [
+          ["out\n", away, /WARN.*Health check "database" gave false/],
+          ["in\n", up, /INFO.*Health check "database" is ok again/]
+        ] as const) {
+          const { answer } = yield* ask(app, "/plug", { method: "POST" })
+          assert.strictEqual((yield* answer).body, plug)
+          yield* becomes(expected[0] as number)
+          assert.deepStrictEqual(yield* probe("/readyz"), expected)
+          yield* program.printed(line)
+        }
         assert.strictEqual((yield* get(app, "/")).headers.connection, "keep-alive")
 
         const headers = { "content-length": 5 }

@@ -1,0 +1,47 @@
+/**
+ * Where a fiber is, as far as Effect knows: the innermost span or `Effect.fn` that it is in. It is what tells apart what
+ * nobody has given a name.
+ */
+import * as Fiber from "effect/Fiber"
+import * as Predicate from "effect/Predicate"
+import type * as Scope from "effect/Scope"
+import { duration } from "./text.ts"
+
+/** Fibers that a fiber has started and waits for. Private to Effect, and pinned by a test. */
+interface Parent {
+  readonly _children?: ReadonlySet<Fiber.Fiber<unknown, unknown>> | undefined
+}
+
+/** A name and the line that it comes from, for each end of the tree of fibers; nothing where Effect knows of none. */
+export const places = (fiber: Fiber.Fiber<unknown, unknown>): ReadonlyArray<string> => {
+  if (fiber.pollUnsafe() !== undefined) return []
+  const children = Array.from((fiber as Parent)._children ?? []).filter((child) => child.pollUnsafe() === undefined)
+  const inner = children.flatMap(places)
+  if (inner.length > 0) return inner
+  const own = place(fiber)
+  return own === undefined ? [] : [own]
+}
+
+const place = ({ cache: { span, stackFrame: frame } }: Fiber.Fiber<unknown, unknown>): string | undefined => {
+  if (frame !== undefined) {
+    const [, at] = /\(?(?:file:\/\/)?([^\s()]+:\d+:\d+)\)?$/m.exec(frame.stack() ?? "") ?? []
+    return at === undefined ? frame.name : `${frame.name} at ${at}`
+  }
+  return span?._tag === "Span" && span.status._tag === "Started" ? span.name : undefined
+}
+
+/** What has not ended, in words: for how long, and where its fiber is. */
+export const held = (what: string, age: number, fiber: Fiber.Fiber<unknown, unknown> | undefined): string => {
+  const all = fiber === undefined ? [] : places(fiber)
+  return `${what} for ${duration(age)}${all.length === 0 ? "" : `, in ${all.join(" and ")}`}`
+}
+
+/** The fibers that run in `scope`, and in the scopes inside it: each is the key of its own finalizer there. */
+export const fibersIn = ({ state }: Scope.Scope): Array<Fiber.Fiber<unknown, unknown>> => {
+  if (state._tag !== "Open") return []
+  const keys = state.finalizers === undefined ? [state.finalizerKey] : Array.from(state.finalizers.keys())
+  return keys.flatMap((key) => (Fiber.isFiber(key) ? [key] : isScope(key) ? fibersIn(key) : []))
+}
+
+const isScope = (key: unknown): key is Scope.Scope =>
+  Predicate.hasProperty(key, "state") && Predicate.hasProperty(key, "strategy")
