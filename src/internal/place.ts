@@ -7,7 +7,10 @@ import * as Predicate from "effect/Predicate"
 import type * as Scope from "effect/Scope"
 import { duration } from "./text.ts"
 
-/** Fibers that a fiber has started and waits for. Private to Effect, and pinned by a test. */
+/**
+ * The children of a fiber. Private to Effect, and pinned by a test. Those that `Effect.all`, races and the closing of a
+ * parallel scope start are not among them: nobody can find these.
+ */
 interface Parent {
   readonly _children?: ReadonlySet<Fiber.Fiber<unknown, unknown>> | undefined
 }

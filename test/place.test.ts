@@ -1,0 +1,73 @@
+/** What Effect knows of fibers, some of it in private fields: these tests pin those. */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Exit, Fiber, Scope } from "effect"
+import { fibersIn, held, places } from "../src/internal/place.ts"
+
+const query = Effect.fn("query")(function* () {
+  return yield* Effect.never
+})
+
+const here = (name: string) => new RegExp(`^${name} at /.*/place\\.test\\.ts:\\d+:\\d+$`)
+
+const forked = <A, E>(self: Effect.Effect<A, E>) => Effect.forkScoped(self, { startImmediately: true })
+
+describe("a fiber is", () => {
+  it.effect("in the innermost span or Effect.fn, with the line that it comes from", () =>
+    Effect.gen(function* () {
+      const fn = yield* forked(Effect.withSpan(query(), "outer"))
+      const [at, ...more] = places(fn)
+      assert.match(at!, here("query"))
+      assert.deepStrictEqual(more, [])
+      const span = yield* forked(Effect.never.pipe(Effect.withSpan("inner"), Effect.withSpan("outer")))
+      assert.match(places(span)[0]!, here("inner"))
+    })
+  )
+
+  it.effect("where its children are", () =>
+    Effect.gen(function* () {
+      const fork = <A, E>(self: Effect.Effect<A, E>) => Effect.forkChild(self, { startImmediately: true })
+      const both = Effect.gen(function* () {
+        const fibers = [yield* fork(query()), yield* fork(Effect.never.pipe(Effect.withSpan("lookup")))]
+        yield* fork(Effect.void)
+        yield* Fiber.awaitAll(fibers)
+      })
+      const fiber = yield* forked(Effect.withSpan(both, "outer"))
+      const [first, second, ...more] = places(fiber)
+      assert.match(first!, here("query"))
+      assert.match(second!, here("lookup"))
+      assert.deepStrictEqual(more, [])
+      assert.match(held("busy", 1500, fiber), /^busy for 1\.5s, in query at \S+ and lookup at \S+$/)
+    })
+  )
+
+  it.effect("nowhere when nothing has a name, and when it has ended", () =>
+    Effect.gen(function* () {
+      const nameless = yield* forked(Effect.never)
+      assert.deepStrictEqual(places(nameless), [])
+      assert.strictEqual(held("busy", 20, nameless), "busy for 20ms")
+      const ended = yield* forked(query())
+      yield* Fiber.interrupt(ended)
+      assert.deepStrictEqual(places(ended), [])
+      assert.strictEqual(held("busy", 20, undefined), "busy for 20ms")
+    })
+  )
+})
+
+describe("the fibers in a scope are", () => {
+  it.effect("those that run in it, and in the scopes inside it", () =>
+    Effect.gen(function* () {
+      const scope = yield* Scope.make()
+      const inner = yield* Scope.fork(scope)
+      assert.deepStrictEqual(fibersIn(scope), [])
+      const one = yield* Effect.forkIn(Effect.never, inner)
+      assert.deepStrictEqual(fibersIn(scope), [one])
+      const two = yield* Effect.forkIn(Effect.never, scope)
+      yield* Scope.addFinalizer(scope, Effect.void)
+      assert.sameMembers(fibersIn(scope), [one, two])
+      yield* Fiber.interrupt(one)
+      assert.deepStrictEqual(fibersIn(scope), [two])
+      yield* Scope.close(scope, Exit.void)
+      assert.deepStrictEqual(fibersIn(scope), [])
+    })
+  )
+})
