@@ -137,7 +137,7 @@ describe.concurrent("the examples", () => {
       yield* program.kill("SIGTERM")
       const [began, open] = yield* program.printed(/Shutting down \(SIGTERM\).* Open: (.*)/)
       assert.match(open!, /busy "report" for /)
-      assert.match(open!, /busy "mail" for .*busy "mail" for /)
+      assert.match(open!, /busy "mail": [2-9] in flight, oldest for /)
       yield* refused(port)
       late.sent.end("yd")
       assertLastAnswer(yield* late.answer, "accepted: 1\n", 202)
@@ -372,7 +372,9 @@ describe.concurrent("the examples", () => {
         for (const file of [path, http]) assert.strictEqual(statSync(file).mode & 0o777, 0o600)
         const console = yield* converse({ path })
         console.say("status\n")
-        yield* console.heard(/^Running\n {2}console: open, 1 open.*\n {2}application: open, 0 open, 0 in flight\n$/)
+        yield* console.heard(
+          /^Running\n {2}console: open, 1 connection, [^]*\n {2}application: open, 0 connections, 0 in flight\n$/
+        )
         const slow = yield* ask(0, "/slow", { socketPath: http })
         yield* program.printed(/slow: begun/)
         yield* program.kill("SIGTERM")
@@ -381,7 +383,9 @@ describe.concurrent("the examples", () => {
         // One that connects in the drain is answered, too: it is the application that drains.
         const late = yield* converse({ path })
         late.say("status\n")
-        yield* late.heard(/Draining\n.*console: open.*\n.*application: draining, 1 open, 1 in flight\n$/)
+        yield* late.heard(
+          /Draining .*\n.*console: open[^]*\n.*application: draining, 1 connection, 1 in flight, [^]*GET \S+ from a local socket for \d+ms\n$/
+        )
         assert.isFalse(existsSync(http), "the file goes with the listener")
         assert.isTrue(existsSync(path))
         const answer = yield* slow.answer

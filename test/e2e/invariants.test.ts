@@ -49,8 +49,8 @@ describe("invariants", () => {
       const ended = yield* program.ended
       assert.strictEqual(ended.code, 1)
       assert.isBelow(ended.at - at, 2000 + 500)
-      assert.match(program.output(), /cut: GET \/stuck/)
-      assert.match(program.output(), /cut: GET \/never/)
+      assert.match(program.output(), /The deadline has come\. Cut: .*GET \/stuck from /)
+      assert.match(program.output(), /The deadline has come\. Cut: .*GET \/never from /)
     }).pipe(Effect.scoped)
   )
 

@@ -106,7 +106,7 @@ const ofRequests = {
   work: "finished",
   orphan: { reset: "interrupted", close: "interrupted" },
   stuck: "drainTimeout",
-  cutWork: /^GET \/large from 127\.0\.0\.1 after /,
+  cutWork: /^GET \/large from 127\.0\.0\.1:\d+ after /,
   unclosed: 0,
   hurries: false
 } as const
@@ -259,8 +259,8 @@ const connections = (
     orphan: expect.work === "finished" ? goesOn : interrupted,
     cutWork:
       expect.stuck === "drainTimeout"
-        ? /^connection from (127\.0\.0\.1|a local socket) after /
-        : /^what was still to be sent to (127\.0\.0\.1|a local socket)$/
+        ? /^connection from (127\.0\.0\.1:\d+|a local socket) after /
+        : /^what was still to be sent to (127\.0\.0\.1:\d+|a local socket)$/
   }
 }
 
@@ -389,7 +389,7 @@ const ofAdopted = {
   work: "finished",
   orphan: { reset: "interrupted", close: "goes on" },
   stuck: "closeTimeout",
-  cutWork: /^upgraded connection from 127\.0\.0\.1$/,
+  cutWork: /^upgraded connection from 127\.0\.0\.1:\d+ after \d/,
   unclosed: 1,
   hurries: true
 } as const
@@ -487,7 +487,7 @@ const rpc: Listener = {
   unclosed: 0,
   farewell: { idle: [], work: [] },
   stuck: "drainTimeout",
-  cutWork: /^connection from 127\.0\.0\.1 after /
+  cutWork: /^connection from 127\.0\.0\.1:\d+ after /
 }
 
 const webSocketRpc: Listener = {
@@ -511,7 +511,7 @@ const webSocketRpc: Listener = {
   farewell: { idle: ["1001"], work: ["1001"] },
   stuck: "drainTimeout",
   hurries: false,
-  cutWork: /^upgraded connection from 127\.0\.0\.1$/
+  cutWork: /^upgraded connection from 127\.0\.0\.1:\d+ after \d/
 }
 
 export const listeners = {
