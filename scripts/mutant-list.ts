@@ -26,6 +26,14 @@ const unix = (name: string): Test => ["test/unix.test.ts", name]
 const rpc = (name: string): Test => ["test/KmsRpc.test.ts", name]
 const peers = (name: string): Test => ["test/peers.test.ts", name]
 const hijack = (name: string): Test => ["test/KmsHijack.test.ts", name]
+const health = (name: string): Test => ["test/KmsHealth.test.ts", name]
+const view = (name: string): Test => ["test/view.test.ts", name]
+const report = (name: string): Test => ["test/report.test.ts", name]
+const observe = (name: string): Test => ["test/observe.test.ts", name]
+const place = (name: string): Test => ["test/place.test.ts", name]
+const hangs = (kind: string): Test => ["test/e2e/hangs.test.ts", `what holds on: ${kind}`]
+const kmsTest = (name: string): Test => ["test/KmsTest.test.ts", name]
+const config = (name: string): Test => ["test/config.test.ts", name]
 
 export const mutants: ReadonlyArray<Mutant> = [
   {
@@ -46,7 +54,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     test: invariant(2),
     title: "the first of several pipelined responses says close",
     file: "internal/http.ts",
-    from: "if (work !== undefined && !(work instanceof Set) && !work.response.headersSent) this.askToLeave(work)",
+    from: "if (work !== undefined && !(work instanceof Set || work instanceof Hijack) && !work.response.headersSent) {\n      this.askToLeave(work)\n    }",
     to: "for (const exchange of exchanges(connection)) exchange.response.shouldKeepAlive = false; void work"
   },
   {
@@ -412,5 +420,194 @@ export const mutants: ReadonlyArray<Mutant> = [
     file: "internal/connections.ts",
     from: "if (this.owner.draining) adopter.end()",
     to: "void adopter"
+  },
+  {
+    test: health("fifty probes at once"),
+    title: "each probe runs its checks",
+    file: "internal/checks.ts",
+    from: "!latest.isOver || this.now() < latest.until",
+    to: "this.now() < latest.until"
+  },
+  {
+    test: health("a check that cannot be interrupted is timed out"),
+    title: "a check that hangs is waited for",
+    file: "internal/checks.ts",
+    from: "Effect.timeoutOption(Fiber.await(fiber), this.spec.timeout)",
+    to: "Effect.map(Fiber.await(fiber), Option.some)"
+  },
+  {
+    test: health("a probe that resets its connection"),
+    title: "a probe that goes away ends the run",
+    file: "internal/checks.ts",
+    from: "return Deferred.await(run.verdict)",
+    to: "return Effect.onInterrupt(Deferred.await(run.verdict), () => Fiber.interrupt(run.fiber!))"
+  },
+  {
+    test: health("says nothing of what a check failed with"),
+    title: "the error of a check is in the answer",
+    file: "internal/checks.ts",
+    from: '? "ok" : "failed"\n',
+    to: '? "ok" : String(exit.value)\n'
+  },
+  {
+    test: health("is not ready before the layers"),
+    title: "a program that starts is ready",
+    file: "KmsHealth.ts",
+    from: " && !Deferred.isDoneUnsafe(kms.started)",
+    to: " && !kms.started"
+  },
+  {
+    test: health("in the shutdown readiness is gone at once"),
+    title: "a probe that waits is not told of the shutdown",
+    file: "KmsHealth.ts",
+    from: "      whileRunning(() => {\n        const ok",
+    to: "      Effect.suspend(() => {\n        const ok"
+  },
+  {
+    test: view("keeps one line at the bottom"),
+    title: "a live line is not taken away before anything else is written",
+    file: "internal/terminal.ts",
+    from: "        write(erase)\n        const written",
+    to: "        const written"
+  },
+  {
+    test: view("keeps one line at the bottom"),
+    title: "the streams are not given back",
+    file: "internal/terminal.ts",
+    from: "    restore()\n    restore = undefined",
+    to: "    restore = undefined"
+  },
+  {
+    test: view("does not find the report in the log there once more"),
+    title: "a terminal has the report twice",
+    file: "internal/view.ts",
+    from: "terminal.logs ? Effect.void : inLog(source).end(report)",
+    to: "inLog(source).end(report)"
+  },
+  {
+    test: view("is told every three seconds"),
+    title: "the report in the log is not data",
+    file: "internal/view.ts",
+    from: "return toJson(this.report)",
+    to: "return this.report.millis"
+  },
+  {
+    test: report("keeps a table within its columns"),
+    title: "a name may give orders to a terminal",
+    file: "internal/table.ts",
+    from: 'text.replace(/[\\u0000-\\u001F\\u007F-\\u009F]+/g, " ")',
+    to: "text"
+  },
+  {
+    test: report("encodes the errors that a reason carries"),
+    title: "an error in a reason is lost as JSON",
+    file: "internal/schema.ts",
+    from: "? Schema.encodeSync(Schema.toCodecJson(Reason))(reason)",
+    to: "? reason"
+  },
+  {
+    test: observe("tell a scrape"),
+    title: "the series of a listener go before the last scrape",
+    file: "internal/drain.ts",
+    from: "    if (kms.isEnding()) {",
+    to: "    if (kms.isEnding() && false) {"
+  },
+  {
+    test: observe("tell a scrape"),
+    title: "series stay in the registry for ever",
+    file: "internal/supervisor.ts",
+    from: "root.addObserver(shutdown.gone)",
+    to: "void root"
+  },
+  {
+    test: observe("are one for the shutdown"),
+    title: "the spans of drains have no parent",
+    file: "internal/trace.ts",
+    from: "parent?.tracer === tracer",
+    to: "parent?.tracer !== tracer"
+  },
+  {
+    test: observe("of a drain that was cut"),
+    title: "the span of a drain that was cut has succeeded",
+    file: "internal/drain.ts",
+    from: "cut === 0 && abandoned === 0 ? Exit.void",
+    to: "cut >= 0 ? Exit.void"
+  },
+  {
+    test: observe("of a finalizer hold those"),
+    title: "the spans of a finalizer are not beneath its own",
+    file: "internal/finalizer.ts",
+    from: "Effect.provideService(release, Tracer.ParentSpan, trace.span)",
+    to: "(void Tracer, release)"
+  },
+  {
+    test: place("where its children are"),
+    title: "only the fiber itself is looked at",
+    file: "internal/place.ts",
+    from: "if (inner.length > 0) return inner",
+    to: "void inner"
+  },
+  {
+    test: hangs("stubborn"),
+    title: "a handler that was abandoned is not named",
+    file: "internal/supervisor.ts",
+    from: "if (shutdown.hung.length === 0) shutdown.hung = shutdown.held()",
+    to: ""
+  },
+  {
+    test: hangs("layer"),
+    title: "nobody knows which layer is being released",
+    file: "internal/startup.ts",
+    from: "this.end = releasing({ services, fiber, isOuter: () => this.inner > 0 })",
+    to: "void services; void releasing; void fiber"
+  },
+  {
+    test: hangs("request"),
+    title: "the fibers of requests are not found",
+    file: "internal/place.ts",
+    from: "isScope(key) ? fibersIn(key) : []",
+    to: "(void isScope, [])"
+  },
+  {
+    test: kmsTest("leaves nothing running, in the drain"),
+    title: "a program that its test has left goes on",
+    file: "internal/testing.ts",
+    from: "if (kms instanceof Shutdown) kms.force()",
+    to: "void Shutdown"
+  },
+  {
+    test: kmsTest("returns when the start-up fails"),
+    title: "a start-up that fails hangs its test",
+    file: "internal/testing.ts",
+    from: "Effect.raceFirst(built, Deferred.await(this.exited))",
+    to: "built"
+  },
+  {
+    test: kmsTest("has not passed when Draining is reached"),
+    title: "a phase is reached before its drain has begun",
+    file: "internal/testing.ts",
+    from: "Deferred.await(kms.initiated) : Effect.void",
+    to: "Effect.void : Effect.void"
+  },
+  {
+    test: config("counts what the preStop"),
+    title: "a preStop hook takes no time",
+    file: "internal/grace.ts",
+    from: "preStop: Option.getOrElse(before, () => 0)",
+    to: "preStop: Option.getOrElse(before, () => 0) * 0"
+  },
+  {
+    test: config("Kms.launchConfig ends"),
+    title: "options from Config are not used",
+    file: "Kms.ts",
+    from: "(options) => launch(layer, options))",
+    to: "(options) => launch(layer, options && {}))"
+  },
+  {
+    test: ["test/deploy.test.ts", "is not ready at once"],
+    title: "a pod in its lame duck says that it is ready",
+    file: "KmsHealth.ts",
+    from: '(phase() === "Running" ? reply()',
+    to: '(phase() !== "Draining" ? reply()'
   }
 ]
