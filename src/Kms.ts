@@ -10,18 +10,17 @@
  *
  * @since 0.1.0
  */
-import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
-import * as Context from "effect/Context"
+import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
-import * as Exit from "effect/Exit"
+import type * as Exit from "effect/Exit"
 import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
 import * as Result from "effect/Result"
-import * as Runtime from "effect/Runtime"
+import type * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
@@ -31,6 +30,7 @@ import * as Grace from "./internal/grace.ts"
 import { CurrentCarrier } from "./internal/handler.ts"
 import * as internal from "./internal/kms.ts"
 import { inWords, millis, OptionError } from "./internal/options.ts"
+import * as Outcome from "./internal/outcome.ts"
 import { type Phase, Reason } from "./internal/phase.ts"
 import { Process } from "./internal/process.ts"
 import type { Report, Status } from "./internal/report.ts"
@@ -165,8 +165,6 @@ export interface Options {
   readonly onStopped?: ((report: Report) => Effect.Effect<void>) | undefined
 }
 
-const defaultSignals: ReadonlyArray<NodeJS.Signals> = ["SIGINT", "SIGTERM", "SIGHUP"]
-
 const decode = (options: Options, host: Process): Result.Result<Settings, OptionError> =>
   Result.gen(function* () {
     const timeout = yield* millis("timeout", options.timeout ?? "25 seconds", { zero: false, infinite: true })
@@ -185,7 +183,7 @@ const decode = (options: Options, host: Process): Result.Result<Settings, Option
       )
     const fixed = typeof given === "function" ? undefined : yield* lameDuck(given)
     const signals = yield* Signals.validate(
-      options.signals ?? defaultSignals.filter((signal) => signal !== "SIGHUP" || !host.ignoresHangup())
+      options.signals ?? Signals.defaultSignals.filter((signal) => signal !== "SIGHUP" || !host.ignoresHangup())
     )
     return {
       timeout,
@@ -616,9 +614,6 @@ const finalizerTimeout = (options: FinalizerOptions | undefined): Effect.Effect<
     ? Effect.undefined
     : Effect.orDie(Effect.fromResult(millis("timeout", options.timeout, { zero: false, infinite: true })))
 
-/** For the output of a program that no shutdown supervised, in milliseconds. */
-const flushTimeout = 2000
-
 /**
  * The end of the process, for `runMain`: exit code 0 after a graceful shutdown, 1 after a cut, an uncaught error or a
  * failure (or the code that an error asks for with `Runtime.errorExitCode`). Where no shutdown supervises the program
@@ -634,20 +629,4 @@ const flushTimeout = 2000
  * @category running
  * @since 0.1.0
  */
-export const teardown: Runtime.Teardown = (exit, onExit) => {
-  const annotations = Exit.isFailure(exit) ? Cause.annotations(exit.cause) : Context.empty()
-  const outcome = Context.getOrUndefined(annotations as Context.Context<supervisor.Outcome>, supervisor.Outcome)
-  const host = outcome?.host ?? Process.defaultValue()
-  const code = outcome?.code ?? exitCode(exit)
-  // The echo of a Ctrl-C may come when nobody else listens any more, and would end the process as if nothing had.
-  for (const signal of outcome?.signals ?? defaultSignals) host.onSignal(signal, () => {})
-  host.flush.pipe(Effect.timeoutOption(outcome?.flushTimeout ?? flushTimeout), Effect.runFork).addObserver(() => {
-    onExit(code)
-    host.exit(code)
-  })
-}
-
-const exitCode = (exit: Exit.Exit<unknown, unknown>): number => {
-  if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return 0
-  return Runtime.getErrorExitCode(Cause.squash(exit.cause))
-}
+export const teardown: Runtime.Teardown = Outcome.teardown(() => Process.defaultValue())

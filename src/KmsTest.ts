@@ -244,7 +244,7 @@ const start = Effect.fnUntraced(function* <A, E, R>(
   if (test.program?.isRunning === true) {
     return yield* Effect.die(new Error(`KmsTest.${name}: the program launched before has not ended`))
   }
-  const program = new Program(Kms.teardown, yield* Scheduler.Scheduler)
+  const program = new Program(yield* Scheduler.Scheduler)
   test.program = program
   yield* Effect.acquireRelease(program.start(run(program)), () => program.abandon)
   yield* program.patiently(`KmsTest.${name}`, program.started)

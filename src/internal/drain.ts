@@ -15,6 +15,7 @@ import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { type Drainable, Kms, type Service } from "./kms.ts"
+import { lastCall } from "./lastcall.ts"
 import * as Metrics from "./metrics.ts"
 import { reached } from "./phase.ts"
 import { millis, OptionError } from "./options.ts"
@@ -242,31 +243,6 @@ export class Drain implements Drainable {
 /** During a shutdown its deadline is the limit, and forces whatever is left; otherwise there is no one else to do it. */
 export const defaultLimit = (kms: Service): number =>
   reached(SubscriptionRef.getUnsafe(kms.phases), "LameDuck") ? Number.POSITIVE_INFINITY : kms.timeout
-
-/**
- * Waits until the kernel has handed over every connection it has already accepted on our behalf: a listening socket that
- * is closed resets whatever is left in its queue. Node takes about one connection a turn of the event loop, so this goes
- * on until a turn brings none, for at most 1,000 turns or 5 seconds. Everything is served meanwhile, so that the time does
- * no harm; 400 TLS connections, each with a request to answer, have been seen to take two seconds of a busy machine.
- *
- * `begin` is called in the very tick in which a turn has brought none, and may be called twice.
- */
-export const lastCall = (
-  host: Process,
-  drains: Iterable<Pick<Drainable, "accepted">>,
-  begin: () => void
-): Effect.Effect<void> => {
-  const list = Array.from(drains)
-  const accepted = () => list.reduce((sum, drain) => sum + drain.accepted(), 0)
-  const turns = Effect.gen(function* () {
-    for (let turn = 0, before = -1; turn < 1000 && accepted() !== before; turn++) {
-      before = accepted()
-      yield* host.turn
-    }
-    begin()
-  })
-  return list.length === 0 ? Effect.sync(begin) : Effect.andThen(Effect.timeoutOption(turns, 5000), Effect.sync(begin))
-}
 
 /** Where the shutdown has begun to drain, nobody listens any more: waits for the end. */
 export const admitted: Effect.Effect<void> = Effect.gen(function* () {

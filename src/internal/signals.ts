@@ -16,6 +16,9 @@ import type { Process } from "./process.ts"
  */
 const echo = 500
 
+/** What starts a shutdown where nothing else is said. */
+export const defaultSignals: ReadonlyArray<NodeJS.Signals> = ["SIGINT", "SIGTERM", "SIGHUP"]
+
 /** Signals that no process can listen for. */
 const unheard: ReadonlyArray<string> = ["SIGKILL", "SIGSTOP"]
 

@@ -15,10 +15,11 @@ import * as Result from "effect/Result"
 import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
-import { lastCall } from "./drain.ts"
+import { lastCall } from "./lastcall.ts"
 import { Kms } from "./kms.ts"
 import * as Metrics from "./metrics.ts"
 import { describe, Event, Phase, Reason } from "./phase.ts"
+import { codeOf, Outcome } from "./outcome.ts"
 import { places } from "./place.ts"
 import { Process } from "./process.ts"
 import type { Report } from "./report.ts"
@@ -36,18 +37,6 @@ export class ShutdownTimeout extends Data.TaggedError("ShutdownTimeout")<{ reado
     return ended(this.report)
   }
 }
-
-/** How a shutdown ended, for whoever ends the process. Travels on the interruption of the root fiber. */
-export interface Outcome {
-  readonly code: number
-  /** Milliseconds that may be spent on getting the last output out. */
-  readonly flushTimeout: number
-  readonly host: Process
-  /** The signals that were listened for. */
-  readonly signals: ReadonlyArray<NodeJS.Signals>
-}
-
-export const Outcome: Context.Service<Outcome, Outcome> = Context.Service<Outcome>("effect-kms/Outcome")
 
 export interface Program<A, E, R> {
   readonly run: Effect.Effect<A, E, R>
@@ -274,12 +263,6 @@ const conclude = Effect.fnUntraced(function* (
     Effect.flatMap(Fiber.await),
     Effect.timeoutOption(left() / 2)
   )
-  const { reason } = report
-  const code =
-    reason._tag === "Failed"
-      ? Runtime.getErrorExitCode(Cause.squash(reason.cause))
-      : report.forced || failed || shutdown.broken || report.listeners.some(({ forced }) => forced)
-        ? 1
-        : 0
-  return { code, flushTimeout: left(), host: shutdown.host, signals: shutdown.settings.signals }
+  const isLost = failed || shutdown.broken
+  return { code: codeOf(report, isLost), flushTimeout: left(), host: shutdown.host, signals: shutdown.settings.signals }
 })

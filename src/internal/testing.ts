@@ -1,10 +1,9 @@
 /**
- * A process that is not real, and one program in it: what `KmsTest` is made of.
+ * One program in a process that is not real: what `KmsTest` is made of.
  */
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
-import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -15,78 +14,14 @@ import type * as Scheduler from "effect/Scheduler"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { constants } from "node:os"
+import * as Host from "./host.ts"
 import { Kms, type Service } from "./kms.ts"
+import * as Outcome from "./outcome.ts"
 import { type Phase, reached, Reason } from "./phase.ts"
 import { Process } from "./process.ts"
 import type { Report, Status } from "./report.ts"
 import { Shutdown } from "./shutdown.ts"
-import { Outcome } from "./supervisor.ts"
 import { now } from "./text.ts"
-
-export interface Options {
-  readonly ignoresHangup?: boolean | undefined
-  readonly flush?: Effect.Effect<void> | undefined
-  readonly turn: Effect.Effect<void>
-  /** Called with each code that the process was to end with. */
-  readonly onExit: (code: number) => void
-}
-
-export interface Host {
-  readonly process: Process
-  /** Delivers a signal to whoever listens; says whether someone does. */
-  readonly signal: (signal: NodeJS.Signals) => boolean
-  /** Delivers an uncaught error; says whether someone listens. */
-  readonly fail: (error: unknown) => boolean
-  /** How many listeners are left. */
-  readonly listeners: () => number
-}
-
-/** A process that ends nothing: it is sent signals and errors by hand. */
-export const makeHost = (options: Options): Host => {
-  const signals = new Map<NodeJS.Signals, Set<() => void>>()
-  const errors = new Set<(error: unknown) => void>()
-  const process: Process = {
-    onSignal: (signal, listener) => {
-      const set = signals.get(signal) ?? new Set()
-      signals.set(signal, set.add(listener))
-      return () => set.delete(listener)
-    },
-    onUncaught: (listener) => {
-      errors.add(listener)
-      return () => errors.delete(listener)
-    },
-    ignoresHangup: () => options.ignoresHangup ?? false,
-    flush: options.flush ?? Effect.void,
-    say: () => {},
-    terminal: undefined,
-    exit: options.onExit,
-    turn: options.turn
-  }
-  return {
-    process,
-    signal: (signal) => {
-      const listeners = Array.from(signals.get(signal) ?? [])
-      for (const listener of listeners) listener()
-      return listeners.length > 0
-    },
-    fail: (error) => {
-      const listeners = Array.from(errors)
-      for (const listener of listeners) listener(error)
-      return listeners.length > 0
-    },
-    listeners: () => Array.from(signals.values()).reduce((sum, set) => sum + set.size, errors.size)
-  }
-}
-
-/**
- * A turn of the real event loop, since sockets are real here too: of two immediates the second is sure. Through the
- * scheduler of the test, by which `TestClock` knows that something is still under way, and moves no further meanwhile.
- */
-const turnOf = (scheduler: Scheduler.Scheduler): Effect.Effect<void> =>
-  Effect.callback<void>((resume) => {
-    const dispatcher = scheduler.makeDispatcher()
-    dispatcher.scheduleTask(() => dispatcher.scheduleTask(() => resume(Effect.void), 0), 0)
-  })
 
 /** The signals that `NodeRuntime.runMain` listens for, to interrupt the fiber that it runs. */
 const runMain: ReadonlyArray<NodeJS.Signals> = ["SIGINT", "SIGTERM"]
@@ -102,8 +37,7 @@ const killed = 128 + constants.signals.SIGKILL
 
 /** One program, run as `NodeRuntime.runMain` runs it, in a process that is not real. */
 export class Program {
-  private readonly host: Host
-  private readonly teardown: Runtime.Teardown
+  private readonly host: Host.Host
   private readonly supervised = Deferred.makeUnsafe<Service>()
   private readonly ended = Deferred.makeUnsafe<Exit.Exit<unknown, unknown>>()
   private readonly reported = Deferred.makeUnsafe<Report>()
@@ -111,11 +45,10 @@ export class Program {
   private kms: Service | undefined
   private root: Fiber.Fiber<unknown, unknown> | undefined
 
-  constructor(teardown: Runtime.Teardown, scheduler: Scheduler.Scheduler) {
-    this.teardown = teardown
-    this.host = makeHost({
+  constructor(scheduler: Scheduler.Scheduler) {
+    this.host = Host.make({
       onExit: (code) => void Deferred.doneUnsafe(this.exited, Exit.succeed(code)),
-      turn: turnOf(scheduler)
+      turn: Host.turnOf(scheduler)
     })
   }
 
@@ -161,12 +94,7 @@ export class Program {
 
   private end(exit: Exit.Exit<unknown, unknown>): void {
     Deferred.doneUnsafe(this.ended, Exit.succeed(exit))
-    const annotations = Exit.isFailure(exit) ? Cause.annotations(exit.cause) : Context.empty()
-    const outcome = Context.getOption(annotations as Context.Context<Outcome>, Outcome)
-    if (Option.isSome(outcome)) return this.teardown(exit, () => {})
-    // Without an outcome the teardown would end the process of the test.
-    const failed = Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)
-    this.host.process.exit(failed ? Runtime.getErrorExitCode(Cause.squash(exit.cause)) : 0)
+    Outcome.teardown(() => this.host.process)(exit, () => {})
   }
 
   /**

@@ -3,9 +3,9 @@
  */
 import { Effect } from "effect"
 import { Process } from "../../src/internal/process.ts"
-import * as Testing from "../../src/internal/testing.ts"
+import * as Internal from "../../src/internal/host.ts"
 
-export interface Host extends Testing.Host {
+export interface Host extends Internal.Host {
   /** The codes that `exit` was called with. */
   readonly exits: Array<number>
   /** Provides it. */
@@ -16,6 +16,6 @@ export const make = (
   options: { readonly ignoresHangup?: boolean; readonly flush?: Effect.Effect<void> } = {}
 ): Host => {
   const exits: Array<number> = []
-  const host = Testing.makeHost({ ...options, onExit: (code) => exits.push(code), turn: Effect.yieldNow })
+  const host = Internal.make({ ...options, onExit: (code) => exits.push(code), turn: Effect.yieldNow })
   return { ...host, exits, provide: (self) => Effect.provideService(self, Process, host.process) }
 }

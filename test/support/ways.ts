@@ -6,7 +6,7 @@ import { Cause, Context, Deferred, Effect, Exit, Fiber, Layer, Logger, Scope } f
 import { Kms } from "effect-kms"
 import type { Server } from "node:net"
 import { Process } from "../../src/internal/process.ts"
-import { Outcome } from "../../src/internal/supervisor.ts"
+import { Outcome } from "../../src/internal/outcome.ts"
 import { make as makeHost } from "./host.ts"
 
 export interface Ended {
