@@ -7,6 +7,7 @@ import { createServer as createHttpServer } from "node:http"
 import { type AddressInfo, connect, createServer, type Server } from "node:net"
 import { join } from "node:path"
 import * as Bind from "../src/internal/bind.ts"
+import * as Program from "./support/program.ts"
 import { ask, directory, server } from "./support/unix.ts"
 
 const closing = (self: Server) =>
@@ -14,7 +15,32 @@ const closing = (self: Server) =>
 
 const local: Bind.Options = { port: 0, host: "127.0.0.1" }
 
+/** Opens a socket with a queue of 128 as descriptor 3, and becomes the program that its arguments name. */
+const giver = `
+  use Socket; use POSIX; $^F = 10;
+  socket(my $socket, PF_INET, SOCK_STREAM, 0); bind($socket, sockaddr_in(0, INADDR_LOOPBACK)); listen($socket, 128);
+  POSIX::dup2(fileno($socket), 3);
+  exec @ARGV;
+`
+
 describe("listen", () => {
+  for (const [backlog, pattern] of [
+    [1, /^connected [1-3]$/m],
+    [100, /^connected 10$/m]
+  ] as const) {
+    it.live(`gives a descriptor that it was given a queue of ${backlog}`, () =>
+      Effect.gen(function* () {
+        const file = Program.beside(import.meta.url, "support/backlog.ts")
+        const program = yield* Program.start("-e", {
+          command: ["perl"],
+          args: [giver, process.execPath, file, String(backlog)]
+        })
+        yield* program.ended
+        assert.match(program.output(), pattern)
+      })
+    )
+  }
+
   it.live("tells the port that it got", () =>
     Effect.gen(function* () {
       const self = yield* closing(createServer())

@@ -15,7 +15,8 @@ const listenOn = (name: string, port: Config.Config<number>) =>
     const given = yield* sockets
     if (given.length === 0) return { port: yield* port }
     const socket = given.find((socket) => socket.name === name)
-    if (socket !== undefined) return { fd: socket.fd }
+    // Node would make the queue shorter than systemd did.
+    if (socket !== undefined) return { fd: socket.fd, backlog: 4096 }
     const value = given.map((socket) => socket.name).join(":")
     return yield* new ActivationError({ variable: "LISTEN_FDNAMES", value, problem: `none is called "${name}"` })
   })

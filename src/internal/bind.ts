@@ -110,7 +110,8 @@ const bind = (server: Server, options: Options): Effect.Effect<Unix.SocketFile |
     )
   }
   if (options.mode !== undefined) return Effect.fail(Unix.problem("ENOMODE", "there is no file that could have a mode"))
-  return listening(server, () => void server.listen(options))
+  // For a descriptor Node takes the backlog only from here, and would give a queue of systemd's its own, shorter one.
+  return listening(server, () => void server.listen(options, options.backlog))
 }
 
 /** The path of a Unix socket, if that is what to listen on. Windows has named pipes instead, and they are not files. */
