@@ -211,8 +211,9 @@ const supervise = <A, E, R>(
   options: Options = {}
 ): Effect.Effect<A, E | OptionError | supervisor.ShutdownTimeout, R> =>
   Effect.gen(function* () {
-    const settings = yield* Effect.fromResult(decode(options, yield* Process))
-    yield* Grace.check(settings, options.lameDuck !== undefined)
+    const host = yield* Process
+    const settings = yield* Effect.fromResult(decode(options, host))
+    yield* Grace.check(settings, options.lameDuck !== undefined, host)
     return yield* supervisor.supervise(program(), settings)
   })
 

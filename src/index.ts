@@ -31,11 +31,17 @@ export * as KmsHttp from "./KmsHttp.ts"
 export * as KmsHijack from "./KmsHijack.ts"
 
 /**
- * Lets an Effect `RpcServer` finish its calls.
+ * Status and report as data with a schema, as text, as a table and as JSON.
  *
  * @since 0.1.0
  */
 export * as KmsReport from "./KmsReport.ts"
+
+/**
+ * Lets an Effect `RpcServer` finish its calls.
+ *
+ * @since 0.1.0
+ */
 export * as KmsRpc from "./KmsRpc.ts"
 
 /**

@@ -1,6 +1,7 @@
 /** Trouble inside the shutdown itself: what it calls throws, what it is told cannot be told on, where it runs is masked. */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Deferred, Effect, type Exit, Fiber, Layer, Logger, References } from "effect"
+import { Clock, Deferred, Effect, type Exit, Fiber, identity, Layer, Logger, References, Tracer } from "effect"
+import { HttpServer, HttpServerRequest } from "effect/http"
 import { TestClock } from "effect/testing"
 import { Kms, KmsHttp } from "effect-kms"
 import { createServer, type Server, type ServerResponse } from "node:http"
@@ -239,4 +240,116 @@ describe("a start-up that fails and hangs in a finalizer", () => {
       assert.strictEqual(yield* code(exit!), 1)
     })
   )
+})
+
+describe("a tracer that throws", () => {
+  for (const member of ["span", "attribute", "event", "end"] as const) {
+    for (const where of ["around the program", "in the program"] as const) {
+      it.live(`${where}, at ${member}, keeps nothing from draining and nothing from being released`, () =>
+        Effect.gen(function* () {
+          const fail = () => {
+            throw new Error("no collector")
+          }
+          const tracer = Tracer.make({
+            span: (options) => {
+              if (member === "span") return fail()
+              return Object.assign(new Tracer.NativeSpan(options), { [member]: fail })
+            }
+          })
+          const released: Array<string> = []
+          const responses: Array<ServerResponse> = []
+          let server!: Server
+          const app = Layer.effectDiscard(
+            Kms.addFinalizer("database", () => Effect.sync(() => void released.push("database")))
+          ).pipe(
+            Layer.provideMerge(
+              KmsHttp.layerNode(() => (server = createServer((_, response) => void responses.push(response))), {
+                port: 0,
+                closeTimeout: 50
+              })
+            )
+          )
+          const provided = where === "in the program" ? Layer.provide(app, Layer.succeed(Tracer.Tracer, tracer)) : app
+          const host = Host.make()
+          const started = yield* Deferred.make<void>()
+          const fiber = yield* Layer.effectDiscard(Deferred.succeed(started, undefined)).pipe(
+            Layer.provide(provided),
+            Kms.launch(),
+            where === "around the program" ? Effect.withTracer(tracer) : identity,
+            host.provide,
+            silent,
+            Effect.forkDetach
+          )
+          yield* Deferred.await(started)
+          const peer = yield* Peers.connect((server.address() as AddressInfo).port)
+          peer.get("/slow")
+          while (responses.length === 0) yield* Effect.sleep(1)
+          host.signal("SIGTERM")
+          while (server.listening) yield* Effect.sleep(1)
+          responses[0]!.end("answer")
+          assert.strictEqual((yield* peer.response).text, "answer")
+          assert.strictEqual(yield* code(yield* Fiber.await(fiber)), 0)
+          assert.deepStrictEqual(released, ["database"])
+        }).pipe(Effect.scoped)
+      )
+    }
+  }
+})
+
+describe("at the deadline", () => {
+  it.live("a handler that answers a request of its own making is cut, and everything is released", () =>
+    Effect.gen(function* () {
+      const released: Array<string> = []
+      const entered = yield* Deferred.make<void>()
+      let server!: Server
+      const inner = Effect.andThen(Deferred.succeed(entered, undefined), Effect.never)
+      const own = HttpServerRequest.fromWeb(new Request("http://localhost/inner"))
+      const app = HttpServer.serve(Effect.provideService(inner, HttpServerRequest.HttpServerRequest, own)).pipe(
+        Layer.provide(KmsHttp.layer(() => (server = createServer()), { port: 0 })),
+        Layer.provide(Layer.effectDiscard(Effect.addFinalizer(() => Effect.sync(() => void released.push("database")))))
+      )
+      const program = yield* Ways.launchSignal.start(app, { timeout: 100, forceTimeout: 1000 })
+      const peer = yield* Peers.connect((server.address() as AddressInfo).port)
+      peer.get("/outer")
+      yield* Deferred.await(entered)
+      program.begin()
+      const { code, report } = yield* program.ended
+      assert.deepStrictEqual([code, released], [1, ["database"]])
+      assert.match(report!.listeners[0]!.cutWork[0]!, /^GET \/outer from /)
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("an error that cannot be looked at", () => {
+  const fail = () => {
+    throw new Error("hands off")
+  }
+  const errors: Record<string, unknown> = {
+    "a proxy that throws": new Proxy({}, { get: fail, getPrototypeOf: fail, ownKeys: fail, has: fail }),
+    "an error whose message throws": Object.defineProperty(new Error(), "message", { get: fail })
+  }
+  for (const [name, error] of Object.entries(errors)) {
+    it.effect(`${name} ends the program as any other, and is reported`, () =>
+      Effect.gen(function* () {
+        const lines: Array<string> = []
+        const logger = Logger.make<unknown, void>((options) => {
+          lines.push(JSON.stringify(Logger.formatStructured.log(options).message))
+        })
+        const released: Array<string> = []
+        const host = Host.make()
+        const started = yield* Deferred.make<void>()
+        const fiber = yield* Layer.effectDiscard(
+          Effect.andThen(
+            Effect.addFinalizer(() => Effect.sync(() => void released.push("database"))),
+            Deferred.succeed(started, undefined)
+          )
+        ).pipe(Kms.launch(), Effect.provide(Logger.layer([logger])), host.provide, Effect.forkDetach)
+        yield* Deferred.await(started)
+        host.fail(error)
+        assert.strictEqual(yield* code(yield* Fiber.await(fiber)), 1)
+        assert.deepStrictEqual(released, ["database"])
+        assert.match(lines.at(-1)!, /Shutdown complete .*"reason":\{"_tag":"Uncaught","error":/)
+      })
+    )
+  }
 })

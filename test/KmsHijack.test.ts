@@ -102,7 +102,10 @@ describe("KmsHijack", () => {
         yield* peer.end
         const { code, report } = yield* program.ended
         assert.deepInclude(report!.listeners[0], { drained: 0, cut: 1, forced: false })
-        assert.match(report!.listeners[0]!.cutWork[0]!, /^upgraded connection from 127\.0\.0\.1:\d+ after \d+m?s$/)
+        assert.match(
+          report!.listeners[0]!.cutWork[0]!,
+          /^(upgrade GET \S+|CONNECT \S+|socket) from 127\.0\.0\.1:\d+ after \d+m?s$/
+        )
         assert.strictEqual(code, 0)
       }).pipe(Effect.scoped)
     )

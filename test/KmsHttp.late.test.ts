@@ -482,7 +482,7 @@ describe.concurrent("the report", () => {
           const { report } = yield* program.ended
           const [{ cut, cutWork }] = report!.listeners as [Kms.Report["listeners"][number]]
           assert.strictEqual(cut, 1)
-          assert.match(cutWork.join("; "), /^upgraded connection from 127\.0\.0\.1:\d+ after \d/)
+          assert.match(cutWork.join("; "), /^(upgrade GET \S+|CONNECT \S+|socket) from 127\.0\.0\.1:\d+ after \d/)
         })
       )
     }

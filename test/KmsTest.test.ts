@@ -303,6 +303,8 @@ describe("what happens to the program", () => {
       assert.isUndefined(code.pollUnsafe())
       yield* KmsTest.signal("SIGINT")
       assert.strictEqual(yield* Fiber.join(code), 1)
+      // What a process that has ended goes on to do is not told of.
+      yield* TestClock.adjust("1 hour")
       assert.match(yield* defect(KmsTest.report), /ended with 1/)
     }).pipe(Effect.provide(KmsTest.layer))
   )

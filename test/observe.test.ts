@@ -28,6 +28,8 @@ const scrape = (server: Server) =>
       text
         .split("\n")
         .filter((line) => line !== "" && !line.startsWith("#"))
+        // The port is another one each time.
+        .map((line) => line.replace(/,address=":\d+"/, ""))
         .map((line) => [line.slice(0, line.lastIndexOf(" ")), Number(line.slice(line.lastIndexOf(" ") + 1))])
     )
   }).pipe(Effect.scoped)
@@ -147,6 +149,35 @@ describe("metrics", () => {
       yield* Deferred.succeed(closed, undefined)
       yield* Fiber.await(fiber)
     }).pipe(Effect.scoped)
+  )
+
+  it.live("tell listeners of one name apart", () =>
+    Effect.gen(function* () {
+      const registry = new Map()
+      const count = Effect.map(Metric.snapshot, (all) => all.filter(({ id }) => id === "kms_connections").length)
+      yield* Effect.gen(function* () {
+        const scopes = [yield* Scope.make(), yield* Scope.make()]
+        for (const scope of scopes) yield* Layer.buildWithScope(KmsTcp.layer({ port: 0, name: "lines" }), scope)
+        assert.strictEqual(yield* count, 2)
+        yield* Scope.close(scopes[1]!, Exit.void)
+        assert.strictEqual(yield* count, 1)
+        yield* Scope.close(scopes[0]!, Exit.void)
+        assert.strictEqual(yield* count, 0)
+      }).pipe(Effect.provideService(Metric.MetricRegistry, registry))
+    })
+  )
+
+  it.effect("of programs that one fiber supervises one after the other do not add up", () =>
+    Effect.gen(function* () {
+      const registry = new Map()
+      const once = Kms.listen(Effect.void).pipe(Effect.provideService(Metric.MetricRegistry, registry))
+      const own = Effect.sync(() => registry.size)
+      const fiber = yield* Effect.forkChild(Effect.andThen(Effect.repeat(once, { times: 100 }), own), {
+        startImmediately: true
+      })
+      assert.strictEqual(yield* Fiber.join(fiber), 6, "those of the last")
+      assert.strictEqual(registry.size, 0)
+    })
   )
 
   it.live("of a listener that closes while the rest runs on go with it", () =>

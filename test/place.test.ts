@@ -40,6 +40,27 @@ describe("a fiber is", () => {
     })
   )
 
+  it.effect("in each place once, and no more than ten are told", () =>
+    Effect.gen(function* () {
+      const worker = Effect.fn("worker")(function* () {
+        return yield* Effect.never
+      })
+      const many = Array.from({ length: 15 }, (_, index) => Effect.withSpan(Effect.never, `task ${index}`))
+      const program = Effect.gen(function* () {
+        const fibers = yield* Effect.forEach([worker(), worker(), ...many], (self) =>
+          Effect.forkChild(self, { startImmediately: true })
+        )
+        yield* Fiber.awaitAll(fibers)
+      })
+      const fiber = yield* forked(program)
+      const told = held("busy", 20, fiber)
+      assert.match(
+        told,
+        /^busy for 20ms, in worker at \S+ and worker at \S+ and task 0 .* and task 7 at \S+ and 7 more$/
+      )
+    })
+  )
+
   it.effect("nowhere when nothing has a name, and when it has ended", () =>
     Effect.gen(function* () {
       const nameless = yield* forked(Effect.never)

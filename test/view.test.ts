@@ -25,11 +25,24 @@ const screen = (options: { readonly columns?: number; readonly logs?: boolean } 
     }
     return true
   }
-  const stream = (isTTY: boolean) => ({ isTTY, columns: options.columns ?? 80, write: (text: string) => take(text) })
+  const errors = new Set<() => void>()
+  const exits = new Set<() => void>()
+  const stream = (isTTY: boolean) => ({
+    isTTY,
+    columns: options.columns ?? 80,
+    write: (chunk: string | Uint8Array) => take(typeof chunk === "string" ? chunk : Buffer.from(chunk).toString()),
+    on: (_: "error", listener: () => void) => errors.add(listener)
+  })
   const stderr = stream(true)
   const stdout = stream(options.logs ?? true)
-  const terminal = Terminal.of({ stdout, stderr, env: {} })
-  return { lines, terminal, stdout, stderr, originals: [stdout.write, stderr.write] as const }
+  const terminal = Terminal.of({
+    stdout,
+    stderr,
+    env: {},
+    once: (_, listener) => exits.add(listener),
+    off: (_, listener) => exits.delete(listener)
+  })
+  return { lines, terminal, stdout, stderr, errors, exits, originals: [stdout.write, stderr.write] as const }
 }
 
 describe("a terminal", () => {
@@ -61,14 +74,62 @@ describe("a terminal", () => {
     assert.strictEqual(stdout.write, other)
   })
 
+  it("leaves alone what somebody else has not come to the end of", () => {
+    const { lines, stderr, stdout, terminal } = screen()
+    terminal.show("1 open")
+    stdout.write("progress: 1")
+    terminal.show("2 open")
+    stdout.write("")
+    stdout.write(Buffer.from(" 2"))
+    assert.deepStrictEqual(lines, ["progress: 1 2"])
+    stderr.write(Buffer.from(" 3\n"))
+    assert.deepStrictEqual(lines, ["progress: 1 2 3", "2 open"])
+    stdout.write("progress: 4")
+    terminal.write("the table\n")
+    assert.deepStrictEqual(lines, ["progress: 1 2 3", "progress: 4", "the table", ""])
+  })
+
+  it("leaves no line behind when the process ends", () => {
+    const { exits, lines, terminal } = screen()
+    terminal.show("1 open")
+    for (const exit of Array.from(exits)) exit()
+    assert.deepStrictEqual(lines, [""])
+    terminal.show("1 open")
+    terminal.clear()
+    assert.strictEqual(exits.size, 0)
+  })
+
+  it("is written to no more once it has gone", () => {
+    const { errors, lines, originals, stderr, stdout, terminal } = screen()
+    terminal.show("1 open")
+    assert.isAtLeast(errors.size, 1, "an error that nobody listens for is an uncaught one")
+    for (const error of errors) error()
+    terminal.show("2 open")
+    terminal.write("the table\n")
+    assert.deepStrictEqual(lines, ["1 open"])
+    terminal.clear()
+    assert.deepStrictEqual([stdout.write, stderr.write], [...originals])
+  })
+
+  it("passes on what comes through somebody else's replacement", () => {
+    const { lines, stdout, terminal } = screen()
+    terminal.show("1 open")
+    const { write } = stdout
+    stdout.write = (text) => write(`> ${String(text)}`)
+    terminal.write("the table\n")
+    stdout.write("later\n")
+    assert.deepStrictEqual(lines, ["the table", "> later", ""])
+  })
+
   it("has no colors where NO_COLOR says so", () => {
-    const stream = { isTTY: true, write: () => true }
-    const of = (env: NodeJS.ProcessEnv) => Terminal.of({ stdout: stream, stderr: stream, env })
+    const stream = { isTTY: true, columns: 0, write: () => true, on: () => {} }
+    const nobody = { once: () => {}, off: () => {} }
+    const of = (env: NodeJS.ProcessEnv) => Terminal.of({ stdout: stream, stderr: stream, env, ...nobody })
     assert.deepStrictEqual(
       [of({}), of({ NO_COLOR: "" }), of({ NO_COLOR: "1" })].map(({ colors }) => colors),
       [true, true, false]
     )
-    assert.strictEqual(of({}).columns(), 80)
+    assert.strictEqual(of({}).columns(), 80, "some say that they have none")
   })
 })
 
@@ -183,7 +244,10 @@ describe("whoever watches a terminal", () => {
           yield* Fiber.await(fiber)
           const reports = entries.filter(({ text }) => text.startsWith("Shutdown complete"))
           assert.strictEqual(reports.length, logs ? 0 : 1)
-          assert.isFalse(entries.some(({ text }) => text.startsWith("Still waiting")))
+          assert.strictEqual(
+            entries.some(({ text }) => text.startsWith("Still waiting")),
+            !logs
+          )
         }).pipe(Effect.provide(layer))
       }
     )

@@ -1,10 +1,11 @@
 /**
  * The account that a shutdown keeps: who takes part in it, and what became of each.
  */
+import * as Result from "effect/Result"
 import type { Gate, Section } from "./gate.ts"
 import type { Drainable, ReleasingLayer, RunningFinalizer } from "./kms.ts"
 import type { Phase, Reason } from "./phase.ts"
-import { held } from "./place.ts"
+import { first, held } from "./place.ts"
 import type { FinalizerReport, PhaseReport, Report, SectionReport, SectionStatus, Status } from "./report.ts"
 
 /** The end of a finalizer with a name. */
@@ -17,6 +18,8 @@ export class Account {
   private readonly gate: Gate
   private readonly now: () => number
   private readonly running = new Set<RunningFinalizer>()
+  /** Those that nobody waits for any longer. */
+  private readonly abandoned = new Set<RunningFinalizer>()
   private readonly finalized: Array<FinalizerReport> = []
   private readonly sections = new Map<string, Mutable<SectionReport>>()
   private readonly layers = new Set<ReleasingLayer & { readonly since: number }>()
@@ -55,7 +58,7 @@ export class Account {
 
   /** Whether nothing takes part, and nothing has. */
   get isEmpty(): boolean {
-    return this.drains.size === 0 && this.gate.live.size === 0 && this.finalized.length === 0
+    return this.drains.size === 0 && this.gate.live.size === 0
   }
 
   // --- Busy sections ---
@@ -82,9 +85,10 @@ export class Account {
     this.running.add(finalizer)
     return (end) => {
       this.running.delete(finalizer)
+      if (end.outcome === "timed out" || end.outcome === "abandoned") this.abandoned.add(finalizer)
       if (this.since === undefined) return
       const { name, since } = finalizer
-      this.finalized.push({ name, ...end, from: since - this.since, to: this.elapsed })
+      this.finalized.push({ name, ...end, from: Math.max(0, since - this.since), to: this.elapsed })
     }
   }
 
@@ -98,13 +102,15 @@ export class Account {
 
   /** Layers with a finalizer that has not ended, and that has no name. */
   private unnamed(): Array<string> {
-    const named = new Set(Array.from(this.running, ({ fiber }) => fiber))
-    return Array.from(this.layers)
-      .filter(({ fiber, isOuter }) => !isOuter() && !named.has(fiber))
-      .map(({ fiber, services, since }) => {
-        const what = services.length === 0 ? "a layer without services" : `the layer of ${services.join(" and ")}`
-        return held(`a finalizer of ${what}`, this.now() - since, fiber)
-      })
+    const named = new Set([...this.running, ...this.abandoned].map(({ fiber }) => fiber))
+    const layers = Array.from(this.layers).filter(({ fiber }) => !named.has(fiber))
+    // One that is made of others waits for them.
+    const single = layers.filter(({ isComposite }) => !isComposite())
+    const open = single.length > 0 ? single : layers.filter(({ isOuter }) => !isOuter())
+    return open.map(({ fiber, services, since }) => {
+      const what = services.length === 0 ? "a layer without services" : `the layer of ${services.join(" and ")}`
+      return held(`a finalizer of ${what}`, this.now() - since, fiber)
+    })
   }
 
   // --- Telling ---
@@ -112,11 +118,16 @@ export class Account {
   /** What has not ended, each by its name, for how long, and where it is. */
   held(): Array<string> {
     const at = this.now()
+    const sections = Array.from(this.gate.live, ({ fiber, name, since }) => held(`busy "${name}"`, at - since, fiber))
+    const abandoned = Array.from(this.abandoned).filter(({ fiber }) => fiber.pollUnsafe() === undefined)
     return [
-      ...Array.from(this.drains).flatMap((drain) => drain.held()),
-      ...Array.from(this.gate.live, ({ fiber, name, since }) => held(`busy "${name}"`, at - since, fiber)),
-      ...Array.from(this.running, ({ fiber, name, since }) => held(`finalizer "${name}"`, at - since, fiber)),
-      ...this.unnamed()
+      // A listener that cannot tell keeps nobody from being released.
+      ...Array.from(this.drains).flatMap((drain) => Result.getOrElse(Result.try(drain.held), () => [])),
+      ...first(sections, max, "busy: "),
+      ...[...this.running, ...abandoned].map(({ fiber, name, since }) =>
+        held(`finalizer "${name}"`, at - since, fiber)
+      ),
+      ...first(this.unnamed(), max, "finalizers of layers: ")
     ]
   }
 
@@ -129,7 +140,7 @@ export class Account {
       started,
       ...(ending === undefined ? {} : { reason: ending.reason }),
       ...(left === Number.POSITIVE_INFINITY ? {} : { left }),
-      listeners: Array.from(this.drains, (drain) => drain.status()),
+      listeners: Array.from(this.drains).flatMap((drain) => Result.getOrElse(Result.try(drain.status), () => [])),
       sections: live(this.gate.live, at),
       finalizers: Array.from(this.running, ({ name, since }) => ({ name, age: at - since }))
     }
@@ -154,6 +165,9 @@ export class Account {
     }
   }
 }
+
+/** As many of one kind are named. */
+const max = 100
 
 /** Live sections by their names. */
 const live = (sections: Iterable<Section>, at: number): ReadonlyArray<SectionStatus> => {

@@ -7,7 +7,7 @@ import type * as Fiber from "effect/Fiber"
 import type { Socket } from "node:net"
 import type { Duplex } from "node:stream"
 import { type Adopter, type Connection, of, type Timing } from "./connections.ts"
-import { handled, Hijacks, work } from "./hijack.ts"
+import { handled, Hijack, Hijacks, work } from "./hijack.ts"
 import { type Held, ServerListener } from "./listener.ts"
 import type { Process } from "./process.ts"
 import { now } from "./sweep.ts"
@@ -155,6 +155,7 @@ export class HijackListener extends ServerListener {
     this.adoptions.add(adoption)
     socket.on("close", () => this.adoptions.delete(adoption))
     if (this.state === "forced") return connection.destroy()
+    if (name !== undefined && connection.work instanceof Hijack) connection.work.name = name
     connection.adopt(adoption)
     // Its own listener may not drain yet.
     if (isOwn && this.state === "draining") adoption.end()
@@ -163,7 +164,7 @@ export class HijackListener extends ServerListener {
   private take(socket: Duplex | WebSocketLike): Connection {
     const connection = this.registry.add(new Endpoint(socket) as unknown as Socket)
     this.foreign.set(socket, connection)
-    this.hijacks.take(connection)
+    this.hijacks.take(connection, "socket")
     return connection
   }
 

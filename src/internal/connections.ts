@@ -30,8 +30,6 @@ export interface Adopter {
   /** The time has come that it asked for. */
   expire(): void
   readonly fiber: Fiber.Fiber<unknown, unknown> | undefined
-  /** What it calls the connection. */
-  readonly name?: string | undefined
 }
 
 export class Connection implements Due {
@@ -142,11 +140,6 @@ export class Connection implements Due {
   /** Who handles it. */
   get fiber(): Fiber.Fiber<unknown, unknown> | undefined {
     return this.adopters?.[0]?.fiber
-  }
-
-  /** What those who handle it call it. */
-  get name(): string | undefined {
-    return this.adopters?.find(({ name }) => name !== undefined)?.name
   }
 
   /** Asks those who handle it to end it. */

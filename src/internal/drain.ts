@@ -235,7 +235,8 @@ export class Drain implements Drainable {
     if (this.begunAt === undefined) return undefined
     const { address, kind, name } = this.listener
     const forced = Deferred.isDoneUnsafe(this.cut)
-    const [from, to] = [this.begunAt - since, (this.endedAt ?? this.now()) - since]
+    const from = Math.max(0, this.begunAt - since)
+    const to = Math.max(0, (this.endedAt ?? this.now()) - since)
     return { name, kind, address, ...this.listener.counts(), forced, from, to }
   }
 }
@@ -259,8 +260,8 @@ export const make = Effect.fnUntraced(function* (
   const services = yield* Effect.context<never>()
   const drain = new Drain(listener, options, kms, services)
   const unregister = kms.register(drain)
-  const { kind, name } = listener
-  const series = Metrics.listener(services, { listener: name, kind }, drain.read)
+  const { address, kind, name } = listener
+  const series = Metrics.listener(services, { listener: name, kind, address }, drain.read)
   const released = Effect.sync(() => {
     unregister()
     // What took part in a shutdown is there for the last scrape, too.

@@ -28,7 +28,7 @@ export const named = Effect.fnUntraced(function* <R>(
   const since = clock.currentTimeMillisUnsafe()
   const services = yield* Effect.context<R>()
   const trace = Trace.begin(services, clock, "kms.finalizer", { "kms.finalizer": name }, kms.trace)
-  const traced = Effect.provideService(release, Tracer.ParentSpan, trace.span)
+  const traced = trace.span === undefined ? release : Effect.provideService(release, Tracer.ParentSpan, trace.span)
   const running = (fiber: Fiber.Fiber<unknown, unknown>) => {
     const done = kms.finalizing({ name, since, fiber })
     return (end: FinalizerEnd, exit: Exit.Exit<unknown, unknown>) =>

@@ -7,6 +7,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { type Limits, millis, OptionError } from "./options.ts"
+import type { Process } from "./process.ts"
 import type { Settings } from "./shutdown.ts"
 
 /** How long whoever ends the process waits before it kills: `terminationGracePeriodSeconds`, `TimeoutStopSec`. */
@@ -18,13 +19,17 @@ const preStop = "KMS_PRE_STOP"
 /** Set in every container of Kubernetes. */
 const kubernetes = "KUBERNETES_SERVICE_HOST"
 
+/** Processes that have been told of the lame duck: one may supervise many programs, one after the other. */
+const hinted = new WeakSet<Process>()
+
 /**
  * Warns of a shutdown that may be killed before it has ended, and hints at the lame duck where there should be one. Fails
  * if a variable has a value that cannot be meant.
  */
 export const check = Effect.fnUntraced(function* (
   settings: Pick<Settings, "timeout" | "forceTimeout">,
-  hasLameDuck: boolean
+  hasLameDuck: boolean,
+  host: Process
 ): Effect.fn.Return<void, OptionError> {
   const grace = yield* duration(gracePeriod, { zero: false, infinite: true })
   const before = yield* duration(preStop, { zero: true, infinite: false })
@@ -32,7 +37,8 @@ export const check = Effect.fnUntraced(function* (
     const problem = excess(grace.value, { ...settings, preStop: Option.getOrElse(before, () => 0) })
     if (problem !== undefined) yield* Effect.logWarning(problem)
   }
-  if (hasLameDuck || Option.isNone(yield* variable(kubernetes))) return
+  if (hasLameDuck || hinted.has(host) || Option.isNone(yield* variable(kubernetes))) return
+  hinted.add(host)
   yield* Effect.logInfo(
     `${kubernetes} is set, and lameDuck is not: what is still sent to this pod after its signal may be refused. ` +
       "Set it to the time that takes to end (5 seconds is usual), or to 0 if a preStop hook waits that long"
@@ -64,15 +70,14 @@ const excess = (grace: number, { forceTimeout, preStop: before, timeout }: Parts
 const words = (millis: number): string =>
   Number.isFinite(millis) ? Duration.format(Duration.millis(millis)) : "for ever"
 
-/** Milliseconds. A bare number is one of seconds, as in a manifest. */
+/** Milliseconds. */
 const duration = (name: string, limits: Limits): Effect.Effect<Option.Option<number>, OptionError> =>
   Effect.flatMap(
     variable(name),
     Option.match({
       onNone: () => Effect.succeedNone,
       onSome: (value) => {
-        const input = /^-?\d+(\.\d+)?$/.test(value.trim()) ? `${value.trim()} seconds` : value.trim()
-        return Effect.fromResult(millis(name, input as Duration.Input, limits)).pipe(
+        return Effect.fromResult(millis(name, durationOf(value.trim()), limits)).pipe(
           // As it stands in the environment, so that it can be found there.
           Effect.mapError(({ option, problem }) => new OptionError({ option, value, problem })),
           Effect.asSome
@@ -80,6 +85,14 @@ const duration = (name: string, limits: Limits): Effect.Effect<Option.Option<num
       }
     })
   )
+
+/** A manifest has seconds without a unit, and a unit file of systemd has short ones. */
+const durationOf = (text: string): Duration.Input => {
+  const [, amount, unit = "s"] = /^(-?\d+(?:\.\d+)?)\s*(s|sec|min|h)?$/.exec(text) ?? []
+  return (amount === undefined ? text : `${amount} ${units[unit]}`) as Duration.Input
+}
+
+const units: Readonly<Record<string, string>> = { s: "seconds", sec: "seconds", min: "minutes", h: "hours" }
 
 const variable = (name: string): Effect.Effect<Option.Option<string>, OptionError> =>
   Effect.mapError(

@@ -11,6 +11,11 @@ import { cut } from "./text.ts"
 /** What its listener knows of the work on a connection that has left it. */
 export class Hijack {
   readonly since: number = now()
+  name: string
+
+  constructor(name: string) {
+    this.name = name
+  }
 }
 
 export class Hijacks {
@@ -22,9 +27,9 @@ export class Hijacks {
   }
 
   /** It has left. */
-  take(connection: Connection): void {
+  take(connection: Connection, name: string): void {
     connection.hijacked = true
-    connection.work = new Hijack()
+    connection.work = new Hijack(name)
     connection.stir()
     this.size++
   }
@@ -49,12 +54,10 @@ export class Hijacks {
   }
 }
 
-export const hijacked = (connection: Connection): Work =>
-  work(
-    connection.name ?? "upgraded connection",
-    connection,
-    connection.work instanceof Hijack ? connection.work.since : now()
-  )
+export const hijacked = (connection: Connection): Work => {
+  const { name, since } = connection.work instanceof Hijack ? connection.work : new Hijack("connection")
+  return work(name, connection, since)
+}
 
 /** Something in flight on a connection. */
 export const work = (what: string, connection: Connection, since: number): Work => ({
@@ -64,7 +67,8 @@ export const work = (what: string, connection: Connection, since: number): Work 
 })
 
 /** Who is at the other end of a connection. */
-export const peer = ({ carrier, peer }: Connection): string => endpoint(carrier) ?? peer ?? "a local socket"
+export const peer = ({ carrier, peer }: Connection): string =>
+  endpoint(carrier) ?? peer ?? (carrier.destroyed ? "a peer that has gone" : "a local socket")
 
 /** The handler of a hijacked connection has ended. Where it was told to, the peer has `closeTimeout` to answer. */
 export const handled = (connection: Connection, adopter: Adopter, told: boolean): void => {

@@ -203,7 +203,8 @@ export class HttpListener extends ServerListener {
     if (connection === undefined || connection.hijacked) return
     // A tunnel through one stream of an HTTP/2 session.
     if (connection.session !== undefined) return this.onRequest(request, socket as unknown as ServerResponse)
-    this.hijacks.take(connection)
+    const title = titleOf(request)
+    this.hijacks.take(connection, request.method === "CONNECT" ? title : `upgrade ${title}`)
     if (this.state === "draining") this.letGo(connection)
   }
 
@@ -278,12 +279,14 @@ export class HttpListener extends ServerListener {
 
   protected *left(): Iterable<Held> {
     const { requests, upgrades } = this.options.handling()
+    const open = new Set<ServerResponse>()
+    for (const connection of this.registry.all) for (const { response } of exchanges(connection)) open.add(response)
     for (const [response, fiber] of requests) {
       const exchange = (response as Keyed)[key]
-      if (exchange !== undefined && response.destroyed) yield { ...exchanged(exchange), fiber }
+      if (exchange !== undefined && !open.has(response)) yield { ...exchanged(exchange), fiber }
     }
-    for (const { connection, fiber, since } of upgrades) {
-      if (connection?.socket.destroyed) yield { ...work("upgraded connection", connection, since), fiber }
+    for (const { connection, fiber } of upgrades) {
+      if (connection?.socket.destroyed === true) yield { ...hijacked(connection), fiber }
     }
   }
 }
@@ -295,7 +298,8 @@ function* inFlight(connection: Connection, requests?: Handling["requests"]): Ite
   }
 }
 
-const exchanged = ({ connection, response, startedAt }: Exchange): Work => work(title(response), connection, startedAt)
+const exchanged = ({ connection, response, startedAt }: Exchange): Work =>
+  work(titleOf(response.req), connection, startedAt)
 
 const sessionOf = ({ session }: Connection): Session | undefined => (session instanceof Session ? session : undefined)
 
@@ -316,7 +320,8 @@ function* exchanges(connection: Connection): Iterable<Exchange> {
 }
 
 /** Method and path: a query may hold what does not belong in a log. */
-const title = ({ req }: ServerResponse): string => `${req.method} ${(req.url ?? "").replace(/[?#].*$/s, "")}`
+const titleOf = ({ method, url }: Pick<IncomingMessage, "method" | "url">): string =>
+  `${method} ${(url ?? "").replace(/[?#].*$/s, "")}`
 
 /** Whether a request has a body (RFC 9112 section 6.3). */
 const hasBody = ({ headers }: IncomingMessage): boolean =>

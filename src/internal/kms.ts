@@ -48,7 +48,9 @@ export interface ReleasingLayer {
   /** The keys of what it provides. */
   readonly services: ReadonlyArray<string>
   readonly fiber: Fiber.Fiber<unknown, unknown>
-  /** Whether a layer inside it is being released. */
+  /** Whether there are layers inside it. */
+  readonly isComposite: () => boolean
+  /** Whether one of them is being released. */
   readonly isOuter: () => boolean
 }
 

@@ -114,7 +114,7 @@ export abstract class ServerListener implements Drain.Listener {
   readonly isEmpty = (): boolean => this.registry.all.size === 0 && this.handlers === 0
 
   readonly oldest = (limit: number): ReadonlyArray<Work> => {
-    return oldestOf(this.works(), limit).map(({ age, peer, what }) => ({ what, peer, age }))
+    return oldestOf([...this.works(), ...this.left()], limit).map(({ age, peer, what }) => ({ what, peer, age }))
   }
 
   readonly held = (): ReadonlyArray<string> => {

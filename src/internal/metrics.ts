@@ -59,7 +59,7 @@ export interface Listened {
 
 export const listener = (
   services: Context.Context<never>,
-  attributes: { readonly listener: string; readonly kind: string },
+  attributes: { readonly listener: string; readonly kind: string; readonly address: string },
   read: () => Source
 ): Listened => {
   let source = read

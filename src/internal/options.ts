@@ -28,7 +28,7 @@ export const inWords = (value: unknown): string => {
   try {
     return String(value)
   } catch {
-    return Object.prototype.toString.call(value)
+    return `a value of type ${typeof value}`
   }
 }
 

@@ -34,10 +34,18 @@ const place = ({ cache: { span, stackFrame: frame } }: Fiber.Fiber<unknown, unkn
 }
 
 /** What has not ended, in words: for how long, and where its fiber is. */
-export const held = (what: string, age: number, fiber: Fiber.Fiber<unknown, unknown> | undefined): string => {
-  const all = fiber === undefined ? [] : places(fiber)
-  return `${what} for ${duration(age)}${all.length === 0 ? "" : `, in ${all.join(" and ")}`}`
+export const held = (what: string, age: number, fiber: Fiber.Fiber<unknown, unknown> | undefined): string =>
+  `${what} for ${duration(age)}${fiber === undefined ? "" : within(fiber)}`
+
+/** Where a fiber is, as the end of a phrase. */
+export const within = (fiber: Fiber.Fiber<unknown, unknown>): string => {
+  const all = first(Array.from(new Set(places(fiber))), 10)
+  return all.length === 0 ? "" : `, in ${all.join(" and ")}`
 }
+
+/** So many of them, and how many there are beside. */
+export const first = (names: ReadonlyArray<string>, max: number, before = ""): ReadonlyArray<string> =>
+  names.length > max ? [...names.slice(0, max), `${before}${names.length - max} more`] : names
 
 /** The fibers that run in `scope`, and in the scopes inside it: each is the key of its own finalizer there. */
 export const fibersIn = ({ state }: Scope.Scope): Array<Fiber.Fiber<unknown, unknown>> => {

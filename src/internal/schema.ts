@@ -1,8 +1,11 @@
 /**
  * The schemas of status and report, for whoever sends them somewhere or reads them there, and their JSON.
  */
+import * as Cause from "effect/Cause"
+import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { constants } from "node:os"
+import { inWords } from "./options.ts"
 import type * as phase from "./phase.ts"
 import type * as report from "./report.ts"
 
@@ -71,7 +74,13 @@ export const Report: Schema.Codec<report.Report, unknown> = Schema.Struct({
 export const toJson = <A extends report.Report | report.Status>(value: A): unknown =>
   value.reason === undefined ? value : { ...value, reason: reasonToJson(value.reason) }
 
-const reasonToJson = (reason: phase.Reason): unknown =>
-  reason._tag === "Uncaught" || reason._tag === "Failed"
-    ? Schema.encodeSync(Schema.toCodecJson(Reason))(reason)
-    : reason
+const reasonToJson = (reason: phase.Reason): unknown => {
+  if (reason._tag !== "Uncaught" && reason._tag !== "Failed") return reason
+  // Anything may have been thrown, also what throws when it is looked at.
+  const encoded = Result.try(() => Schema.encodeSync(Schema.toCodecJson(Reason))(reason))
+  return Result.getOrElse(encoded, () =>
+    reason._tag === "Uncaught"
+      ? { _tag: reason._tag, error: inWords(reason.error) }
+      : { _tag: reason._tag, cause: [{ _tag: "Die", defect: inWords(Cause.squash(reason.cause)) }] }
+  )
+}

@@ -198,7 +198,9 @@ export class Serve implements Carrier {
     return [...this.left, ...fibersIn(this.scopes[0])].flatMap((fiber) => {
       const request = fiber.context.mapUnsafe.get(HttpServerRequest.key) as HttpServerRequest | undefined
       if (request === undefined || fiber.pollUnsafe() !== undefined) return []
-      return [[NodeHttpServerRequest.toServerResponse(request) as ServerResponse, fiber] as const]
+      // A request that the application has made itself has none.
+      const response = NodeHttpServerRequest.toServerResponse(request) as ServerResponse | undefined
+      return response === undefined ? [] : [[response, fiber] as const]
     })
   }
 

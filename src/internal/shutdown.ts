@@ -65,6 +65,7 @@ export class Shutdown implements Service {
   /** Something has ended that may have handed work on. */
   private handsOver = false
   private settling = false
+  private final: Report | undefined
   private isCut = false
 
   constructor(settings: Settings, clock: Clock.Clock, host: Process, phases: SubscriptionRef.SubscriptionRef<Phase>) {
@@ -146,7 +147,7 @@ export class Shutdown implements Service {
       if (next === this.phase) return Effect.void
       if (next._tag !== this.phase._tag) {
         this.account.moved(next._tag)
-        this.trace?.span.event(`kms.phase ${next._tag}`, this.clock.currentTimeNanosUnsafe())
+        this.trace?.event(`kms.phase ${next._tag}`)
       }
       return SubscriptionRef.set(this.phases, next)
     })
@@ -273,8 +274,11 @@ export class Shutdown implements Service {
   /** What has not ended, each in words. */
   held = (): ReadonlyArray<string> => this.account.held()
 
+  /** What it did; once it has stopped, always the same. */
   get report(): Report {
     const { phase } = this
-    return this.account.report(this.reason!, phase._tag !== "Running" && phase.forced, this.hung)
+    const report = this.final ?? this.account.report(this.reason!, phase._tag !== "Running" && phase.forced, this.hung)
+    if (phase._tag === "Stopped") this.final = report
+    return report
   }
 }

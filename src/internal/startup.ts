@@ -62,6 +62,7 @@ class Part {
   private readonly parent: Part | undefined
   /** Layers inside it that are being released. */
   private inner = 0
+  isComposite = false
   private end: (() => void) | undefined
 
   constructor(parent: Part | undefined) {
@@ -74,7 +75,7 @@ class Part {
       Effect.sync(() => {
         if (this.parent !== undefined) this.parent.inner++
         const services = Array.from(context.mapUnsafe.keys())
-        this.end = releasing({ services, fiber, isOuter: () => this.inner > 0 })
+        this.end = releasing({ services, fiber, isComposite: () => this.isComposite, isOuter: () => this.inner > 0 })
       })
     )
   }
@@ -94,6 +95,7 @@ const within = (memoMap: Layer.MemoMap, watch: Watch, parent: Part | undefined):
     getOrElseMemoize: <RIn, E, ROut>(
       ...[layer, scope, build]: Parameters<typeof memoMap.getOrElseMemoize<RIn, E, ROut>>
     ) => {
+      if (parent !== undefined) parent.isComposite = true
       let closing: Fiber.Fiber<void> | undefined
       const failed = (exit: Exit.Exit<unknown, unknown>) =>
         Effect.sync(() => {

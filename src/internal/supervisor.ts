@@ -20,7 +20,7 @@ import { Kms } from "./kms.ts"
 import * as Metrics from "./metrics.ts"
 import { describe, Event, Phase, Reason } from "./phase.ts"
 import { codeOf, Outcome } from "./outcome.ts"
-import { places } from "./place.ts"
+import { within } from "./place.ts"
 import { Process } from "./process.ts"
 import type { Report } from "./report.ts"
 import { type Settings, Shutdown } from "./shutdown.ts"
@@ -64,7 +64,7 @@ export const supervise = <A, E, R>(
           () => gate.live.size
         )
       )
-      yield* Effect.withFiber((root) => Effect.sync(() => root.addObserver(shutdown.gone)))
+      yield* Effect.withFiber((root) => Effect.sync(() => follow(root, shutdown)))
 
       // In a fiber of its own: the interruption of the root is a reason to end, not the end.
       const app = yield* restore(program.run).pipe(
@@ -105,6 +105,17 @@ export const supervise = <A, E, R>(
       return yield* Effect.failCause(Cause.annotate(Cause.interrupt(), annotations))
     })
   )
+
+/** The last shutdown of each fiber that has supervised a program. */
+const last = new WeakMap<Fiber.Fiber<unknown, unknown>, Shutdown>()
+
+/** Tells a shutdown of the end of its root, or of the next shutdown there. */
+const follow = (root: Fiber.Fiber<unknown, unknown>, shutdown: Shutdown): void => {
+  const before = last.get(root)
+  last.set(root, shutdown)
+  if (before === undefined) root.addObserver(() => last.get(root)?.gone())
+  else before.gone()
+}
 
 /** Hears what may start a shutdown from outside the program, until the scope closes. */
 const listen = Effect.fnUntraced(function* (shutdown: Shutdown): Effect.fn.Return<void, never, Scope.Scope> {
@@ -234,8 +245,8 @@ const hanging = (shutdown: Shutdown, app: Fiber.Fiber<unknown, unknown>): Readon
 
 /** Where the program is, as far as Effect knows. */
 const inProgram = (app: Fiber.Fiber<unknown, unknown>): ReadonlyArray<string> => {
-  const where = places(app)
-  return where.length === 0 ? [] : [`the program, in ${where.join(" and ")}`]
+  const where = within(app)
+  return where === "" ? [] : [`the program${where}`]
 }
 
 /** Makes the report, tells it, and says how the process is to end. */

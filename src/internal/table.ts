@@ -33,11 +33,22 @@ export const table = (report: Report, options: Options): string => {
   const paint = painter(options.colors)
   // Who was left behind is rare.
   const shown = head.map((_, index) => index !== 2 || rows.some(({ cells }) => Number(cells[2]) > 0))
-  const widths = head.map((title, index) => Math.max(title.length, ...rows.map(({ cells }) => cells[index]!.length)))
+  const widths = head.map((title, index) =>
+    longest(
+      title.length,
+      rows.map(({ cells }) => cells[index]!)
+    )
+  )
   const counts = (cells: ReadonlyArray<string>): string =>
     cells.map((cell, index) => (shown[index] === true ? `  ${cell.padStart(widths[index]!)}` : "")).join("")
   const left = columns - 1 - counts(head).length - 2
-  const name = Math.min(Math.max(...rows.map((row) => row.name.length)), left - shortest)
+  const name = Math.min(
+    longest(
+      0,
+      rows.map((row) => row.name)
+    ),
+    left - shortest
+  )
   const bar = left - name
   const line = (first: string, cells: ReadonlyArray<string>, last: string): string =>
     ` ${fit(first, name)}${counts(cells)}  ${last}`
@@ -53,6 +64,10 @@ export const table = (report: Report, options: Options): string => {
     ""
   ].join("\n")
 }
+
+/** There may be too many to be arguments. */
+const longest = (least: number, texts: ReadonlyArray<string>): number =>
+  texts.reduce((longest, text) => Math.max(longest, text.length), least)
 
 const rowsOf = (report: Report): Array<Row> => [
   ...report.phases.map((phase) => ({

@@ -61,7 +61,10 @@ export class Program {
   })
 
   /** To be called with the report, at the end. */
-  readonly onStopped = (report: Report): void => void Deferred.doneUnsafe(this.reported, Exit.succeed(report))
+  readonly onStopped = (report: Report): void => {
+    // A process that has ended tells nothing any more.
+    if (this.isRunning) Deferred.doneUnsafe(this.reported, Exit.succeed(report))
+  }
 
   start<A, E, R>(main: Effect.Effect<A, E, R>): Effect.Effect<void, never, R> {
     return Effect.withFiber<A, E, R>((root) => {
@@ -93,6 +96,7 @@ export class Program {
   }
 
   private end(exit: Exit.Exit<unknown, unknown>): void {
+    if (!this.isRunning) return
     Deferred.doneUnsafe(this.ended, Exit.succeed(exit))
     Outcome.teardown(() => this.host.process)(exit, () => {})
   }

@@ -90,7 +90,7 @@ export const ended = (report: Report): string => {
 
 /** What is open, in as many lines as it takes. */
 export const now = (status: Status): string => {
-  const phase = status.started ? status.phase : "Starting"
+  const phase = status.started || status.phase !== "Running" ? status.phase : "Starting"
   const reason = status.reason === undefined ? "" : ` (${describe(status.reason)})`
   const left = status.left === undefined ? "" : `, ${duration(status.left)} left`
   const lines = [`${phase}${reason}${left}`]

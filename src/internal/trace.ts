@@ -6,14 +6,18 @@ import type * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
+import * as References from "effect/References"
+import * as Result from "effect/Result"
 import * as Tracer from "effect/Tracer"
 
 export type Attributes = Readonly<Record<string, string | number | boolean | undefined>>
 
-/** A span that has begun, and the tracer it belongs to. */
+/** A span that has begun, and the tracer it belongs to. A tracer that throws keeps nobody from draining. */
 export interface Trace {
-  readonly span: Tracer.Span
+  /** None where the tracer could not make one. */
+  readonly span: Tracer.Span | undefined
   readonly tracer: Tracer.Tracer
+  readonly event: (name: string) => void
   readonly end: (exit: Exit.Exit<unknown, unknown>, attributes?: Attributes) => void
 }
 
@@ -29,17 +33,26 @@ export const begin = (
   parent?: Trace | undefined
 ): Trace => {
   const tracer = Context.get(services, Tracer.Tracer)
-  const beneath = parent?.tracer === tracer ? { parent: parent.span } : { root: true }
-  const span = Effect.runSyncWith(services)(Effect.makeSpan(name, { ...beneath, attributes: known(attributes) }))
+  const isTimed = Context.get(services, References.TracerTimingEnabled)
+  const now = () => (isTimed ? clock.currentTimeNanosUnsafe() : 0n)
+  const above = parent?.tracer === tracer ? parent.span : undefined
+  const beneath = above === undefined ? { root: true } : { parent: above }
+  const span = attempt(() =>
+    Effect.runSyncWith(services)(Effect.makeSpan(name, { ...beneath, attributes: known(attributes) }))
+  )
   return {
     span,
     tracer,
-    end: (exit, attributes = {}) => {
-      for (const [key, value] of Object.entries(known(attributes))) span.attribute(key, value)
-      span.end(clock.currentTimeNanosUnsafe(), exit)
-    }
+    event: (name) => attempt(() => span?.event(name, now())),
+    end: (exit, attributes = {}) =>
+      attempt(() => {
+        for (const [key, value] of Object.entries(known(attributes))) span?.attribute(key, value)
+        span?.end(now(), exit)
+      })
   }
 }
+
+const attempt = <A>(f: () => A): A | undefined => Result.getOrUndefined(Result.try(f))
 
 const known = (attributes: Attributes): Record<string, unknown> =>
   Object.fromEntries(Object.entries(attributes).filter(([, value]) => value !== undefined))

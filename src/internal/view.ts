@@ -3,6 +3,7 @@
  * date, and then a table; whoever reads the logs gets an entry every few seconds, and then one with the whole report.
  */
 import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
 import * as LogLevel from "effect/LogLevel"
 import { describe } from "./phase.ts"
 import type { Report, Status } from "./report.ts"
@@ -57,11 +58,12 @@ const onTerminal = (terminal: Terminal, source: Source): View => ({
   watch: Effect.sync(() => terminal.show(fitted(line(source), terminal.columns() - 1))).pipe(
     Effect.andThen(Effect.sleep(refresh)),
     Effect.forever,
+    terminal.logs ? identity : Effect.raceFirst(inLog(source).watch),
     Effect.ensuring(Effect.sync(terminal.clear))
   ),
   end: (report) =>
     Effect.andThen(
-      Effect.sync(() => terminal.write(table(report, { columns: terminal.columns(), colors: terminal.colors }))),
+      tell(Effect.sync(() => terminal.write(table(report, { columns: terminal.columns(), colors: terminal.colors })))),
       terminal.logs ? Effect.void : inLog(source).end(report)
     )
 })

@@ -17,7 +17,7 @@ const kinds: Record<string, { readonly cut: ReadonlyArray<string>; readonly hung
     hung: [`api: GET /stubborn from ${peer} ${age}${at("runQuery")}`]
   },
   upgrade: {
-    cut: [`api: upgraded connection from ${peer} ${age}${at("runQuery")}`, `busy "chat" ${age}${at("runQuery")}`]
+    cut: [`api: upgrade GET /socket from ${peer} ${age}${at("runQuery")}`, `busy "chat" ${age}${at("runQuery")}`]
   },
   socket: { cut: [`lines: connection from ${peer} ${age}${at("runQuery")}`] },
   adopted: { cut: [`tunnels: tunnel from ${peer} ${age}`] },

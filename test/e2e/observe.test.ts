@@ -76,7 +76,7 @@ describe("an operator", () => {
         fetchText(`http://127.0.0.1:${operations}/metrics`),
         (text) => (name: string) => Number(metric(name).exec(text)?.[1])
       )
-      const api1 = '\\{listener="api",kind="http"\\}'
+      const api1 = '\\{listener="api",kind="http",address=":\\d+"\\}'
       let scraped = yield* read
       while (scraped(`in_flight${api1}`) !== 1) scraped = yield* read
       yield* program.kill("SIGTERM")
