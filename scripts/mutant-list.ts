@@ -609,5 +609,26 @@ export const mutants: ReadonlyArray<Mutant> = [
     file: "KmsHealth.ts",
     from: '(phase() === "Running" ? reply()',
     to: '(phase() !== "Draining" ? reply()'
+  },
+  {
+    test: ["test/lastcall.test.ts", "leaves a shutdown three quarters"],
+    title: "whoever goes on connecting uses up the time of the others",
+    file: "internal/supervisor.ts",
+    from: "const left = shutdown.deadline - shutdown.now()",
+    to: "const left = Number.POSITIVE_INFINITY"
+  },
+  {
+    test: kmsTest("a report does not change"),
+    title: "a report goes on changing",
+    file: "internal/account.ts",
+    from: "Array.from(this.finalized)",
+    to: "this.finalized"
+  },
+  {
+    test: ["test/Kms.trouble.test.ts", "around the program, at end"],
+    title: "a tracer that throws stops the drain",
+    file: "internal/trace.ts",
+    from: "Result.getOrUndefined(Result.try(f))",
+    to: "(void Result, f())"
   }
 ]

@@ -293,6 +293,21 @@ describe("what happens to the program", () => {
     }).pipe(Effect.provide(KmsTest.layer))
   )
 
+  it.effect("a report does not change, whatever ends after it", () =>
+    Effect.gen(function* () {
+      const slow = Kms.addFinalizer("slow", () => Effect.sleep("1 minute"))
+      yield* KmsTest.launch(Layer.effectDiscard(slow), { timeout: "5 seconds" })
+      yield* KmsTest.signal("SIGTERM")
+      yield* TestClock.adjust("7 seconds")
+      assert.strictEqual(yield* KmsTest.exitCode, 1)
+      const report = yield* KmsTest.report
+      const told = JSON.stringify(report)
+      assert.match(told, /"hung":\["finalizer/)
+      yield* TestClock.adjust("2 minutes")
+      assert.strictEqual(JSON.stringify(report), told)
+    }).pipe(Effect.provide(KmsTest.layer))
+  )
+
   it.effect("a second signal ends the process at once with 1; its echo does not", () =>
     Effect.gen(function* () {
       yield* KmsTest.launch(busy)

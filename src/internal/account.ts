@@ -154,13 +154,14 @@ export class Account {
       forced,
       startedAt: since,
       millis: this.elapsed,
-      phases: this.phases,
+      // What ends later is not to change what has been told.
+      phases: this.phases.map((phase) => ({ ...phase })),
       listeners: Array.from(this.drains).flatMap((drain) => drain.report(since) ?? []),
       sections: Array.from(this.sections.values(), (section) => ({
         ...section,
         abandoned: Math.min(section.cut, left.get(section.name) ?? 0)
       })),
-      finalizers: this.finalized,
+      finalizers: Array.from(this.finalized),
       hung
     }
   }

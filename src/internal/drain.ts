@@ -163,7 +163,7 @@ export class Drain implements Drainable {
   }
 
   readonly run: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
-    if (!this.isBegun()) yield* lastCall(this.host, [this], this.begin)
+    if (!this.isBegun()) yield* lastCall(this.host, [this], this.ahead, this.begin)
     const ended = Deferred.await(this.ended)
     const within = yield* Effect.timeoutOption(Effect.raceFirst(ended, Deferred.await(this.cut)), this.left())
     const cuts = Option.isNone(within) && !Deferred.isDoneUnsafe(this.cut)
@@ -188,6 +188,13 @@ export class Drain implements Drainable {
 
   private get longest(): number {
     return this.limit ?? defaultLimit(this.kms)
+  }
+
+  /** What there is to drain in, before it has begun. */
+  private get ahead(): number {
+    const phase = SubscriptionRef.getUnsafe(this.kms.phases)
+    const left = phase._tag === "Running" ? Number.POSITIVE_INFINITY : Math.max(0, phase.deadline - this.now())
+    return Math.min(this.longest, left)
   }
 
   private left(): number {

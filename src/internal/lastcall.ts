@@ -13,12 +13,18 @@ export interface Listening {
 /**
  * Waits until the kernel has handed over every connection it has already accepted on our behalf: a listening socket that
  * is closed resets whatever is left in its queue. Node takes about one connection a turn of the event loop, so this goes
- * on until a turn brings none, for at most 1,000 turns or 5 seconds. Everything is served meanwhile, so that the time does
- * no harm; 400 TLS connections, each with a request to answer, have been seen to take two seconds of a busy machine.
+ * on until a turn brings none, for at most 1,000 turns, 5 seconds, or a quarter of what is `left` to drain in: a peer that
+ * goes on connecting is not to use up the time of the others. Everything is served meanwhile, so that the time does no
+ * harm; 400 TLS connections, each with a request to answer, have been seen to take two seconds of a busy machine.
  *
  * `begin` is called in the very tick in which a turn has brought none, and may be called twice.
  */
-export const lastCall = (host: Process, listeners: Iterable<Listening>, begin: () => void): Effect.Effect<void> => {
+export const lastCall = (
+  host: Process,
+  listeners: Iterable<Listening>,
+  left: number,
+  begin: () => void
+): Effect.Effect<void> => {
   const list = Array.from(listeners)
   const accepted = () => list.reduce((sum, { accepted }) => sum + accepted(), 0)
   const turns = Effect.gen(function* () {
@@ -28,5 +34,6 @@ export const lastCall = (host: Process, listeners: Iterable<Listening>, begin: (
     }
     begin()
   })
-  return list.length === 0 ? Effect.sync(begin) : Effect.andThen(Effect.timeoutOption(turns, 5000), Effect.sync(begin))
+  if (list.length === 0) return Effect.sync(begin)
+  return Effect.andThen(Effect.timeoutOption(turns, Math.min(5000, left / 4)), Effect.sync(begin))
 }
