@@ -1,0 +1,21 @@
+/**
+ * What each client is given.
+ */
+import type { Ledger } from "../ledger.ts"
+import type { Load } from "../load.ts"
+import type { Random } from "../random.ts"
+
+export interface Client {
+  readonly id: number
+  readonly load: Pick<Load, "http" | "http2">
+  readonly ledger: Ledger
+  readonly random: Random
+  /** To be called with each answer. */
+  readonly heard: () => void
+  /** Whether it is time to end. */
+  readonly stopping: () => boolean
+  /** Calls back at once when it is, or as soon as that is so. */
+  readonly onStop: (listener: () => void) => void
+  /** A pause that the plan asks for, between two requests; shorter where the end comes first. */
+  readonly pause: (least: number, most: number, next: () => void) => void
+}

@@ -1,0 +1,159 @@
+/** TLS itself, and HTTP/2. */
+import { Effect } from "effect"
+import { halfHandshake, type SessionPeer, session } from "../../../test/support/peers.ts"
+import { answered, type Group, kept } from "../case.ts"
+import { expect, within } from "../server.ts"
+
+export const tls: Group = {
+  name: "TLS",
+  cases: [
+    {
+      name: "A handshake that is never finished does not hold the process",
+      origin: "no suite; probe",
+      settings: { mode: "https" },
+      knownToFail: [
+        "node:http",
+        "NodeHttpServer",
+        "http-terminator",
+        "stoppable",
+        "terminus",
+        "fastify",
+        "close-with-grace"
+      ],
+      because: "does not know of a connection before its handshake, and waits for it for ever, or to its limit",
+      run: Effect.fnUntraced(function* (server) {
+        yield* halfHandshake(server.port, 40)
+        yield* kept(server, { tls: true })
+        yield* server.signal()
+        yield* server.endsCleanly()
+      })
+    },
+    {
+      name: "A handshake that is finished after the signal leads to an answer",
+      origin: "no suite; probe",
+      settings: { mode: "https" },
+      knownToFail: ["http-terminator", "http-graceful-shutdown", "fastify", "close-with-grace"],
+      because: "destroys what is new, or answers 503",
+      run: Effect.fnUntraced(function* (server) {
+        const { peer, proceed } = yield* halfHandshake(server.port, 40)
+        yield* kept(server, { tls: true })
+        yield* server.signal()
+        yield* within(2000, "the handshake ends")(Effect.raceFirst(proceed, peer.closed))
+        peer.get("/quick")
+        yield* answered(peer, "quick")
+      })
+    },
+    {
+      name: "An idle connection is ended with close_notify, and not reset",
+      origin: "RFC 8446 section 6.1; probe",
+      settings: { mode: "https" },
+      run: Effect.fnUntraced(function* (server) {
+        const peer = yield* kept(server, { tls: true })
+        yield* server.signal()
+        const { ended, error } = yield* within(5000, "the connection closes")(peer.closed)
+        yield* expect(ended && error === undefined, error ?? "it closed without an end")
+      })
+    }
+  ]
+}
+
+const request = (peer: SessionPeer, path: string) => {
+  const stream = peer.request(path)
+  return { stream, response: within(6000, "the response comes whole")(stream.response) }
+}
+
+const inFlight = (secure: boolean, origin: string, known: ReadonlyArray<string>) =>
+  ({
+    name: secure ? "A stream in flight over TLS is answered" : "A stream in flight is answered",
+    origin,
+    needs: ["http2"],
+    settings: { mode: secure ? "h2" : "h2c" },
+    knownToFail: known,
+    because: "cuts the connection",
+    run: Effect.fnUntraced(function* (server) {
+      const peer = yield* session(server.port, { tls: secure })
+      const { response } = request(peer, "/slow?ms=400")
+      yield* server.began("/slow")
+      yield* server.signal()
+      const { status, text } = yield* response
+      yield* expect(status === 200 && text === "slow", `the answer was ${status} ${text}`)
+    })
+  }) satisfies Group["cases"][number]
+
+export const http2: Group = {
+  name: "HTTP/2",
+  cases: [
+    inFlight(false, "Go http2, hapi", []),
+    inFlight(true, "Go http2; probe", ["http-graceful-shutdown"]),
+    {
+      name: "An idle session gets GOAWAY, and does not hold the process",
+      origin: "Go http2, Bandit, Node #57611",
+      needs: ["http2"],
+      settings: { mode: "h2" },
+      knownToFail: ["http-graceful-shutdown"],
+      because: "destroys it",
+      run: Effect.fnUntraced(function* (server) {
+        const peer = yield* session(server.port, { tls: true })
+        yield* request(peer, "/quick").response
+        yield* server.signal()
+        const { code } = yield* within(2000, "GOAWAY comes")(peer.goaway)
+        yield* expect(code === 0, `GOAWAY says ${code}`)
+        yield* server.endsCleanly()
+      })
+    },
+    {
+      name: "With a stream in flight GOAWAY comes at once, and the process ends soon after the stream",
+      origin: "Go http2, grpc-go, Node",
+      needs: ["http2"],
+      settings: { mode: "h2" },
+      knownToFail: ["http-graceful-shutdown"],
+      because: "destroys the session",
+      run: Effect.fnUntraced(function* (server) {
+        const peer = yield* session(server.port, { tls: true })
+        const { response } = request(peer, "/slow?ms=2000")
+        yield* server.began("/slow")
+        yield* server.signal()
+        yield* within(1500, "GOAWAY comes")(peer.goaway)
+        yield* response
+        yield* server.endsCleanly()
+      })
+    },
+    {
+      name: "A body of 8 MB that is on its way comes to its end",
+      origin: "Node",
+      needs: ["http2"],
+      settings: { mode: "h2" },
+      knownToFail: ["http-graceful-shutdown"],
+      because: "destroys the session",
+      run: Effect.fnUntraced(function* (server) {
+        const peer = yield* session(server.port, { tls: true })
+        const { response, stream } = request(peer, "/big?mb=8")
+        yield* within(3000, "the body begins")(stream.body(16 * 1024))
+        stream.stream.pause()
+        yield* server.signal()
+        stream.stream.resume()
+        const { bytes } = yield* response
+        yield* expect(bytes === 8 * 1024 * 1024, `${bytes} bytes came`)
+      })
+    },
+    {
+      name: "A stream opened while another is in flight, after the signal, is answered or refused, and not left in silence",
+      origin: "h2, Go http2; probe",
+      needs: ["http2"],
+      settings: { mode: "h2c" },
+      run: Effect.fnUntraced(function* (server) {
+        const peer = yield* session(server.port)
+        const { response } = request(peer, "/slow?ms=800")
+        yield* server.began("/slow")
+        yield* server.send("SIGTERM")
+        const outcomes = yield* within(
+          5000,
+          "each stream is told"
+        )(Effect.forEach(Array.from({ length: 20 }), () => peer.ask("/quick"), { concurrency: "unbounded" }))
+        const bad = outcomes.filter((outcome) => outcome !== "answered" && outcome !== "refused")
+        yield* expect(bad.length === 0, `${bad.length} of 20: ${bad[0]}`)
+        yield* response
+      })
+    }
+  ]
+}
