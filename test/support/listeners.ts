@@ -389,7 +389,7 @@ const ofAdopted = {
   work: "finished",
   orphan: { reset: "interrupted", close: "goes on" },
   stuck: "closeTimeout",
-  cutWork: /^(upgrade GET \S+|CONNECT \S+|socket) from 127\.0\.0\.1:\d+ after \d/,
+  cutWork: /^(upgrade GET \S+|CONNECT \S+|socket|line) from 127\.0\.0\.1:\d+ after \d/,
   unclosed: 1,
   hurries: true
 } as const
@@ -511,7 +511,7 @@ const webSocketRpc: Listener = {
   farewell: { idle: ["1001"], work: ["1001"] },
   stuck: "drainTimeout",
   hurries: false,
-  cutWork: /^(upgrade GET \S+|CONNECT \S+|socket) from 127\.0\.0\.1:\d+ after \d/
+  cutWork: /^(upgrade GET \S+|CONNECT \S+|socket|line) from 127\.0\.0\.1:\d+ after \d/
 }
 
 export const listeners = {
