@@ -2,98 +2,122 @@
  * Requests lost at the stop of one server: written on an open keep-alive connection, and never answered. Server and
  * clients are processes of their own; how the clients count is in `test/support/hammer.ts`.
  *
- * `npm run bench:lost` takes about ten minutes. `npm run bench:lost -- 3` does three runs of each instead of 20.
+ * All are stopped once a round, but those that lose are not stopped more often than five times. effect-kms is to lose
+ * nothing; if it does, or its clients see anything else that is wrong, the process ends with 1.
  */
-import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
-import { Console, Effect } from "effect"
-import type { Hammered } from "../test/support/hammered.ts"
-import { type Load, stop, type Stop } from "../test/support/lost.ts"
+import { Console, Effect, Option } from "effect"
+import { stop as stopAway } from "../test/support/lost.ts"
+import { beside, start } from "../test/support/program.ts"
+import type { Counted, Hammering } from "../test/support/hammer.ts"
+import { type Kind, peers, type Protocol } from "./kinds.ts"
+import { inRounds, head, type Measured, type Options, row, serve } from "./run.ts"
+import { Random } from "./stats.ts"
 
-const runs = Number(process.argv[2] ?? 20)
-/** Those that lose do not need as many. */
-const contrastRuns = Math.min(runs, 5)
-
-interface Case {
+interface Load {
   readonly name: string
-  readonly load: Omit<Load, "kind">
-  /** Which servers. */
-  readonly kinds: ReadonlyArray<Hammered["kind"]>
-  /** Whether losing something is a failure; without a lame duck, what has been idle for longer may be lost. */
-  readonly mustLoseNothing: boolean
+  readonly protocol: Protocol
+  readonly connections: number
+  readonly think: readonly [number, number]
 }
 
-const all = ["effect-kms", "NodeHttpServer", "node:http"] as const
 const busy = { connections: 60, think: [0, 0] } as const
 const thinking = { connections: 100, think: [0, 100] } as const
-const remote = { protocol: "http", connections: 100, think: [500, 4000], delay: 40 } as const
 
-const cases: ReadonlyArray<Case> = [
-  { name: "60 without pause, HTTP", load: { protocol: "http", ...busy }, kinds: all, mustLoseNothing: true },
-  { name: "60 without pause, HTTPS", load: { protocol: "https", ...busy }, kinds: all, mustLoseNothing: true },
-  {
-    name: "60 without pause, HTTP/2 over TLS",
-    load: { protocol: "http2", ...busy },
-    kinds: all,
-    mustLoseNothing: true
-  },
-  {
-    name: "100 with 0 to 100 ms of thought, HTTP",
-    load: { protocol: "http", ...thinking },
-    kinds: all,
-    mustLoseNothing: true
-  },
-  {
-    name: "100 with 0 to 100 ms of thought, HTTPS",
-    load: { protocol: "https", ...thinking },
-    kinds: all,
-    mustLoseNothing: true
-  },
-  {
-    name: "100 with 0.5 to 4 s of thought, 40 ms away, lame duck of 5 s",
-    load: { ...remote, lameDuck: 5000 },
-    kinds: ["effect-kms"],
-    mustLoseNothing: true
-  },
-  {
-    name: "the same without a lame duck",
-    load: remote,
-    kinds: all,
-    mustLoseNothing: false
-  }
+const loads: ReadonlyArray<Load> = [
+  { name: "60 without pause, HTTP", protocol: "http", ...busy },
+  { name: "60 without pause, HTTPS", protocol: "https", ...busy },
+  { name: "60 without pause, HTTP/2 over TLS", protocol: "http2", ...busy },
+  { name: "100 with 0 to 100 ms of thought, HTTP", protocol: "http", ...thinking },
+  { name: "100 with 0 to 100 ms of thought, HTTPS", protocol: "https", ...thinking }
 ]
 
-let failed = false
+const kinds: ReadonlyArray<Kind> = ["effect-kms", "NodeHttpServer", "node:http", ...peers]
 
-const measure = Effect.fnUntraced(function* ({ load, mustLoseNothing }: Case, kind: Hammered["kind"]) {
-  const count = kind === "effect-kms" ? runs : contrastRuns
-  const stops = yield* Effect.forEach(
-    Array.from({ length: count }),
-    // Not always at the same moment; those who mostly think do not disturb each other.
-    () => Effect.suspend(() => stop({ ...load, kind }, Math.random() * 200)),
-    { concurrency: load.think[1] > 1000 ? 5 : 1 }
-  )
+/** Those that lose do not need more. */
+const enough = 5
+
+interface Stop {
+  readonly counted: Counted
+  readonly code: number | null | undefined
+}
+
+/** Stops a server `moment` milliseconds after every client has become busy. */
+const stop = (kind: Kind, { connections, protocol, think }: Load, moment: number): Effect.Effect<Stop> =>
+  Effect.gen(function* () {
+    const { port, program } = yield* serve({ kind, protocol })
+    const hammering: Hammering = { port, protocol, connections, think }
+    const hammer = yield* start(beside(import.meta.url, "../test/support/hammer.ts"), {
+      args: [JSON.stringify(hammering)]
+    })
+    yield* hammer.printed(/^busy$/m)
+    yield* Effect.sleep(moment)
+    const patience = 3000 + think[1]
+    yield* program.kill("SIGTERM")
+    // Clients that nobody has sent away by then are stopped; and a server that then still runs is killed.
+    if (Option.isNone(yield* Effect.timeoutOption(hammer.ended, patience))) yield* hammer.kill("SIGTERM")
+    const counted = JSON.parse((yield* hammer.printed(/^counted (.*)$/m))[1]!) as Counted
+    const ended = Option.getOrUndefined(yield* Effect.timeoutOption(program.ended, patience))
+    return { counted, code: ended?.code }
+  }).pipe(Effect.scoped)
+
+const isBad = ({ code, counted }: Stop): boolean =>
+  counted.lost > 0 || counted.wrong > 0 || counted.stopped > 0 || code !== 0
+
+/** What was lost, run by run, and what else was wrong. */
+const cell = (measured: Measured<Stop>, kind: Kind): string => {
+  const stops = measured.get(kind)!.filter((stop) => stop !== undefined)
   const lost = stops.map(({ counted }) => counted.lost)
-  const total = lost.reduce((sum, n) => sum + n, 0)
-  if (kind === "effect-kms") {
-    for (const bad of stops.filter((stop) => isBad(stop, mustLoseNothing))) {
-      failed = true
-      yield* Console.error(JSON.stringify(bad, null, 2))
+  const wrong = stops.reduce((sum, { counted }) => sum + counted.wrong, 0)
+  const total = lost.every((count) => count === 0) && stops.length > 1
+  return `${total ? `0 in each of ${stops.length}` : lost.join(" ")}${wrong === 0 ? "" : `; ${wrong} turned away`}`
+}
+
+export const lost = Effect.fnUntraced(function* (options: Options) {
+  yield* Console.log(`\n## Requests lost at the stop of a busy server\n`)
+  const random = new Random(options.seed)
+  const columns = new Map<Kind, Array<string>>(kinds.map((kind) => [kind, []]))
+  for (const load of loads) {
+    const measured = yield* inRounds<Stop>(options, kinds, (kind, round) =>
+      kind !== "effect-kms" && round >= enough
+        ? Effect.undefined
+        : // Not always at the same moment.
+          stop(kind as Kind, load, random.next() * 200)
+    )
+    for (const kind of kinds) columns.get(kind)!.push(cell(measured, kind))
+    for (const bad of measured.get("effect-kms")!.filter((stop) => stop !== undefined && isBad(stop))) {
+      process.exitCode = 1
+      yield* Console.error(`effect-kms, ${load.name}: ${JSON.stringify(bad, null, 2)}`)
     }
   }
-  return count > 5 && total === 0 ? `**0** in ${count} runs` : lost.join(" ")
+  yield* head(["", ...loads.map(({ name }) => name)])
+  for (const kind of kinds) yield* row([kind, ...columns.get(kind)!])
 })
 
-const isBad = ({ counted, server }: Stop, mustLoseNothing: boolean): boolean =>
-  (mustLoseNothing && counted.lost > 0) || counted.wrong > 0 || counted.stopped > 0 || server?.code !== 0
+/** Clients that mostly think, at the far end of a proxy: what a lame duck is for. Those that lose anyhow do it a few times. */
+const away = { protocol: "http", connections: 100, think: [500, 4000], delay: 40 } as const
+const lameDuck = 5000
+const awayKinds = ["effect-kms", "NodeHttpServer", "node:http"] as const
 
-const program = Effect.gen(function* () {
-  yield* Console.log(`| requests lost, run by run | ${all.join(" | ")} |\n|---|---|---|---|`)
-  for (const each of cases) {
-    const cells: Array<string> = []
-    for (const kind of all) cells.push(each.kinds.includes(kind) ? yield* measure(each, kind) : "")
-    yield* Console.log(`| ${each.name} | ${cells.join(" | ")} |`)
+export const far = Effect.fnUntraced(function* (options: Options) {
+  yield* Console.log(`\n## Requests lost by 100 clients with 0.5 to 4 s of thought, 40 ms away\n`)
+  const random = new Random(options.seed)
+  const times = (kind: string) => Math.min(options.rounds, kind === "effect-kms" ? 20 : enough)
+  const stops = (kind: (typeof awayKinds)[number], lameDuck: number) =>
+    Effect.forEach(
+      Array.from({ length: times(kind) }),
+      () => Effect.suspend(() => stopAway({ ...away, kind, lameDuck }, random.next() * 200)),
+      // They mostly wait, and do not disturb each other.
+      { concurrency: 5 }
+    )
+  yield* head(["", ...awayKinds])
+  const without: Array<string> = []
+  for (const kind of awayKinds) {
+    const all = yield* stops(kind, 0)
+    without.push(all.map(({ counted }) => counted.lost).join(" "))
   }
-  process.exitCode = failed ? 1 : 0
+  yield* row(["without a lame duck", ...without])
+  const warned = yield* stops("effect-kms", lameDuck)
+  const counts = warned.map(({ counted }) => counted.lost)
+  if (warned.some(({ counted, server }) => isBad({ counted, code: server?.code }))) process.exitCode = 1
+  yield* row([`with one of ${lameDuck / 1000} s`, counts.join(" "), "has none", "has none"])
 })
-
-NodeRuntime.runMain(program)

@@ -1,0 +1,6 @@
+/** Plain `node:http`. */
+import { create } from "./listens.mjs"
+
+create()
+  .on("request", (_, response) => response.end("Home"))
+  .listen(0)
