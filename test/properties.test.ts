@@ -19,7 +19,10 @@ import { type Kind, Registry } from "./support/models/pair.ts"
 import * as Timing from "./support/models/timing.ts"
 import { World } from "./support/models/world.ts"
 
-const runs = { numRuns: 10_000 }
+/** The same in every run of the tests, or one that is to pass could find what nobody has changed; `KMS_SEED` tries others. */
+const seed = Number(process.env["KMS_SEED"] ?? 1)
+
+const runs = { seed, numRuns: 10_000 }
 
 describe("the phase machine", () => {
   const reason = fc.constantFrom<Array<Reason>>(
@@ -211,9 +214,11 @@ describe("the time of a shutdown", () => {
           if (!course.forced) same(ended.length, plan.finalizers.length, "all of them")
           same(sum(sections.map(({ drained }) => drained)), course.drained, "sections that ended by themselves")
           same(sum(sections.map(({ cut }) => cut)), course.cut, "sections that were cut")
-          same(sum(sections.map(({ abandoned }) => abandoned)), course.abandoned, "sections that go on")
+          const goOn = sum(sections.map(({ abandoned }) => abandoned))
+          assert.isAtLeast(goOn, course.abandoned, "sections that go on")
+          assert.isAtMost(goOn, course.abandoned + course.tied, "sections that go on")
         }),
-        { numRuns: 3000 }
+        { seed, numRuns: 3000 }
       )
   )
 })

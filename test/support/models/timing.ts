@@ -83,6 +83,8 @@ export interface Course {
   readonly cut: number
   /** Those of the latter that go on. */
   readonly abandoned: number
+  /** Those of them that end at the very moment in which the report is made: either is right. */
+  readonly tied: number
 }
 
 export const reckon = (plan: Plan): Course => {
@@ -130,6 +132,7 @@ export const reckon = (plan: Plan): Course => {
     outcomes,
     drained: plan.sections.filter(({ end }) => end > drain && end <= Math.min(worked, deadline)).length,
     cut: plan.sections.filter(({ end }) => end > deadline).length,
-    abandoned: stubborn.filter((section) => section.end > deadline && section.end > end).length
+    abandoned: stubborn.filter((section) => section.end > deadline && section.end > end).length,
+    tied: stubborn.filter((section) => section.end > deadline && section.end === end).length
   }
 }
