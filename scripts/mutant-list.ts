@@ -509,8 +509,8 @@ export const mutants: ReadonlyArray<Mutant> = [
     test: observe("tell a scrape"),
     title: "the series of a listener go before the last scrape",
     file: "internal/drain.ts",
-    from: "    if (kms.isEnding()) {",
-    to: "    if (kms.isEnding() && false) {"
+    from: "if (isEnding(kms)) kms.onGone(remove)",
+    to: "if (isEnding(kms) && false) kms.onGone(remove)"
   },
   {
     test: observe("tell a scrape"),

@@ -56,7 +56,7 @@ export class Account {
     }
   }
 
-  /** Whether nothing takes part, and nothing has. */
+  /** Whether nothing takes part. */
   get isEmpty(): boolean {
     return this.drains.size === 0 && this.gate.live.size === 0
   }
@@ -104,9 +104,9 @@ export class Account {
   private unnamed(): Array<string> {
     const named = new Set([...this.running, ...this.abandoned].map(({ fiber }) => fiber))
     const layers = Array.from(this.layers).filter(({ fiber }) => !named.has(fiber))
-    // One that is made of others waits for them.
-    const single = layers.filter(({ isComposite }) => !isComposite())
-    const open = single.length > 0 ? single : layers.filter(({ isOuter }) => !isOuter())
+    // One that is made of others waits for them. Where there are only such, it is the last one that has begun.
+    const single = layers.filter(({ isComposite }) => !isComposite)
+    const open = single.length > 0 ? single : layers.slice(-1)
     return open.map(({ fiber, services, since }) => {
       const what = services.length === 0 ? "a layer without services" : `the layer of ${services.join(" and ")}`
       return held(`a finalizer of ${what}`, this.now() - since, fiber)

@@ -249,8 +249,9 @@ export class Drain implements Drainable {
 }
 
 /** During a shutdown its deadline is the limit, and forces whatever is left; otherwise there is no one else to do it. */
-export const defaultLimit = (kms: Service): number =>
-  reached(SubscriptionRef.getUnsafe(kms.phases), "LameDuck") ? Number.POSITIVE_INFINITY : kms.timeout
+export const defaultLimit = (kms: Service): number => (isEnding(kms) ? Number.POSITIVE_INFINITY : kms.timeout)
+
+const isEnding = (kms: Service): boolean => reached(SubscriptionRef.getUnsafe(kms.phases), "LameDuck")
 
 /** Where the shutdown has begun to drain, nobody listens any more: waits for the end. */
 export const admitted: Effect.Effect<void> = Effect.gen(function* () {
@@ -268,14 +269,12 @@ export const make = Effect.fnUntraced(function* (
   const drain = new Drain(listener, options, kms, services)
   const unregister = kms.register(drain)
   const { address, kind, name } = listener
-  const series = Metrics.listener(services, { listener: name, kind, address }, drain.read)
+  const remove = Metrics.listener(services, { listener: name, kind, address }, drain.read)
   const released = Effect.sync(() => {
     unregister()
     // What took part in a shutdown is there for the last scrape, too.
-    if (kms.isEnding()) {
-      series.freeze()
-      kms.onGone(series.remove)
-    } else series.remove()
+    if (isEnding(kms)) kms.onGone(remove)
+    else remove()
   })
   yield* Effect.addFinalizer(() => Effect.ensuring(drain.run, released))
   yield* Effect.logDebug(

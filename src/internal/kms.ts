@@ -49,9 +49,7 @@ export interface ReleasingLayer {
   readonly services: ReadonlyArray<string>
   readonly fiber: Fiber.Fiber<unknown, unknown>
   /** Whether there are layers inside it. */
-  readonly isComposite: () => boolean
-  /** Whether one of them is being released. */
-  readonly isOuter: () => boolean
+  readonly isComposite: boolean
 }
 
 export interface Service {
@@ -71,8 +69,6 @@ export interface Service {
   readonly timeout: number
   /** Milliseconds since the epoch. */
   readonly now: () => number
-  /** Whether there is a reason to end. */
-  readonly isEnding: () => boolean
   /** Starts the shutdown, if nothing has. */
   readonly begin: (reason: Reason) => void
   /** When a start-up failed that has not closed what it had acquired, in milliseconds since the epoch. */
@@ -127,7 +123,6 @@ const unsupervised: Service = {
   grace: 500,
   timeout: 25_000,
   now: () => Clock.Clock.defaultValue().currentTimeMillisUnsafe(),
-  isEnding: () => false,
   begin: () => {},
   failedSince: undefined,
   register: () => () => {},

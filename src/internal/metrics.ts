@@ -50,21 +50,14 @@ const series: Readonly<Record<keyof Source, Series>> = {
   draining: { name: "kms_drain_seconds", type: "gauge", description: "How long the drain has taken so far" }
 }
 
-/** The series of one listener. */
-export interface Listened {
-  /** Its numbers stay as they are, and it can be forgotten. */
-  readonly freeze: () => void
-  readonly remove: () => void
-}
-
+/** The series of one listener. Returns their removal. */
 export const listener = (
   services: Context.Context<never>,
   attributes: { readonly listener: string; readonly kind: string; readonly address: string },
   read: () => Source
-): Listened => {
-  let source = read
+): (() => void) => {
   const registrations = Object.entries(series).map(([key, { description, name, type }]) => {
-    const value = () => source()[key as keyof Source]
+    const value = () => read()[key as keyof Source]
     return type === "gauge"
       ? gauge(services, name, description, attributes, value)
       : Metric.registerUnsafe(Metric.counter(name, { description, attributes, incremental: true }), services, {
@@ -73,13 +66,7 @@ export const listener = (
           modify: ignore
         })
   })
-  return {
-    freeze: () => {
-      const last = source()
-      source = () => last
-    },
-    remove: () => registrations.forEach((registration) => registration.remove())
-  }
+  return () => registrations.forEach((registration) => registration.remove())
 }
 
 /** The series of a shutdown. Returns their removal. */

@@ -94,8 +94,6 @@ export class Shutdown implements Service {
     Deferred.doneUnsafe(this.begun, Exit.void)
   }
 
-  isEnding = (): boolean => this.reason !== undefined
-
   programEnded(exit: Exit.Exit<unknown, unknown>): void {
     if (this.reason !== undefined) return
     this.endedByItself = true

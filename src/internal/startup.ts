@@ -59,33 +59,21 @@ interface Watch {
 
 /** A layer that is being built, has been, or is being released. */
 class Part {
-  private readonly parent: Part | undefined
-  /** Layers inside it that are being released. */
-  private inner = 0
+  /** There are layers inside it. */
   isComposite = false
   private end: (() => void) | undefined
-
-  constructor(parent: Part | undefined) {
-    this.parent = parent
-  }
 
   /** Its release begins: what it acquired last goes first. */
   begin(context: Pick<Context.Context<never>, "mapUnsafe">, { releasing }: Watch): Effect.Effect<void> {
     return Effect.withFiber((fiber) =>
       Effect.sync(() => {
-        if (this.parent !== undefined) this.parent.inner++
         const services = Array.from(context.mapUnsafe.keys())
-        this.end = releasing({ services, fiber, isComposite: () => this.isComposite, isOuter: () => this.inner > 0 })
+        this.end = releasing({ services, fiber, isComposite: this.isComposite })
       })
     )
   }
 
-  readonly close: Effect.Effect<void> = Effect.sync(() => {
-    if (this.end === undefined) return
-    if (this.parent !== undefined) this.parent.inner--
-    this.end()
-    this.end = undefined
-  })
+  readonly close: Effect.Effect<void> = Effect.sync(() => this.end?.())
 }
 
 const watched = (watch: Watch): Layer.MemoMap => within(Layer.makeMemoMapUnsafe(), watch, undefined)
@@ -103,7 +91,7 @@ const within = (memoMap: Layer.MemoMap, watch: Watch, parent: Part | undefined):
         })
       const closed = Effect.sync(() => closing?.interruptUnsafe())
       const built = memoMap.getOrElseMemoize(layer, scope, (_, scope) => {
-        const part = new Part(parent)
+        const part = new Part()
         const inner = Effect.tap(build(within(memoMap, watch, part), scope), (context) =>
           Scope.addFinalizer(scope, part.begin(context, watch))
         )
