@@ -10,7 +10,6 @@
  *
  * @since 0.1.0
  */
-import * as Clock from "effect/Clock"
 import * as Config from "effect/Config"
 import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
@@ -19,23 +18,23 @@ import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
 import { dual } from "effect/Function"
 import * as Layer from "effect/Layer"
-import * as Result from "effect/Result"
 import type * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as SubscriptionRef from "effect/SubscriptionRef"
+import { entered } from "./internal/busy.ts"
 import * as Finalizer from "./internal/finalizer.ts"
-import { CurrentHold, CurrentReleased, CurrentSection, keep, type Section } from "./internal/gate.ts"
+import { CurrentSection } from "./internal/gate.ts"
 import * as Grace from "./internal/grace.ts"
 import { CurrentCarrier } from "./internal/handler.ts"
 import * as internal from "./internal/kms.ts"
-import { inWords, millis, OptionError } from "./internal/options.ts"
+import { millis, type OptionError } from "./internal/options.ts"
 import * as Outcome from "./internal/outcome.ts"
 import { type Phase, Reason } from "./internal/phase.ts"
 import { Process } from "./internal/process.ts"
-import type { Report, Status } from "./internal/report.ts"
-import type { Settings } from "./internal/shutdown.ts"
-import * as Signals from "./internal/signals.ts"
+import type { Status } from "./internal/report.ts"
+import * as Settings from "./internal/settings.ts"
+import type { Options } from "./internal/settings.ts"
 import * as Startup from "./internal/startup.ts"
 import * as supervisor from "./internal/supervisor.ts"
 
@@ -94,6 +93,16 @@ export type {
 
 export type {
   /**
+   * The options of a shutdown.
+   *
+   * @category options
+   * @since 0.1.0
+   */
+  Options
+} from "./internal/settings.ts"
+
+export type {
+  /**
    * What every listener takes beside its own options.
    *
    * @category options
@@ -122,97 +131,13 @@ export {
   ShutdownTimeout
 } from "./internal/supervisor.ts"
 
-/**
- * The options of a shutdown.
- *
- * @category options
- * @since 0.1.0
- */
-export interface Options {
-  /**
-   * From the start of the shutdown to the cut, the lame duck included. Longer than zero; `"infinity"` waits for ever.
-   * Default 25 seconds, since Kubernetes kills at 30.
-   */
-  readonly timeout?: Duration.Input | "infinity" | undefined
-  /**
-   * After the cut: what finalizers get before the process exits, its last quarter being for `onStopped` and the output.
-   * Longer than zero. Default 2 seconds.
-   */
-  readonly forceTimeout?: Duration.Input | undefined
-  /**
-   * How long everything is still served, with readiness gone and `Connection: close` on every response, before the drain
-   * begins: the time that a load balancer takes to look away. Shorter than `timeout`. Default zero.
-   */
-  readonly lameDuck?: Duration.Input | ((reason: Reason) => Duration.Input) | undefined
-  /**
-   * The signals that start the shutdown. Default `SIGINT`, `SIGTERM` and, unless the process was started by `nohup`,
-   * `SIGHUP`.
-   */
-  readonly signals?: ReadonlyArray<NodeJS.Signals> | undefined
-  /**
-   * Whether a second signal exits at once, with code 1. The same signal again within 500 milliseconds is the same one:
-   * wrappers and process groups deliver it twice. Default true.
-   */
-  readonly hardShutdown?: boolean | undefined
-  /**
-   * Whether an uncaught exception or unhandled rejection starts a shutdown: without lame duck, within 5 seconds at most,
-   * and with exit code 1. Default true.
-   */
-  readonly uncaught?: boolean | undefined
-  /**
-   * The very last thing before the exit, within what is left of `forceTimeout`.
-   */
-  readonly onStopped?: ((report: Report) => Effect.Effect<void>) | undefined
-}
-
-const decode = (options: Options, host: Process): Result.Result<Settings, OptionError> =>
-  Result.gen(function* () {
-    const timeout = yield* millis("timeout", options.timeout ?? "25 seconds", { zero: false, infinite: true })
-    const forceTimeout = yield* millis("forceTimeout", options.forceTimeout ?? "2 seconds", {
-      zero: false,
-      infinite: false
-    })
-    const given = options.lameDuck ?? 0
-    const lameDuck = (input: Duration.Input) =>
-      Result.flatMap(millis("lameDuck", input, { zero: true, infinite: false }), (millis) =>
-        millis < timeout
-          ? Result.succeed(millis)
-          : Result.fail(
-              new OptionError({ option: "lameDuck", value: input, problem: "it has to be shorter than the timeout" })
-            )
-      )
-    const fixed = typeof given === "function" ? undefined : yield* lameDuck(given)
-    const signals = yield* Signals.validate(
-      options.signals ?? Signals.defaultSignals.filter((signal) => signal !== "SIGHUP" || !host.ignoresHangup())
-    )
-    return {
-      timeout,
-      forceTimeout,
-      lameDuck: (reason) =>
-        typeof given !== "function"
-          ? Result.succeed(fixed ?? 0)
-          : Result.flatMap(
-              Result.try({
-                try: () => given(reason),
-                catch: (cause) =>
-                  new OptionError({ option: "lameDuck", value: given, problem: `it threw ${inWords(cause)}` })
-              }),
-              lameDuck
-            ),
-      signals,
-      hardShutdown: options.hardShutdown ?? true,
-      uncaught: options.uncaught ?? true,
-      onStopped: options.onStopped ?? (() => Effect.void)
-    }
-  })
-
 const supervise = <A, E, R>(
   program: () => supervisor.Program<A, E, R>,
   options: Options = {}
 ): Effect.Effect<A, E | OptionError | supervisor.ShutdownTimeout, R> =>
   Effect.gen(function* () {
     const host = yield* Process
-    const settings = yield* Effect.fromResult(decode(options, host))
+    const settings = yield* Effect.fromResult(Settings.decode(options, host))
     yield* Grace.check(settings, options.lameDuck !== undefined, host)
     return yield* supervisor.supervise(program(), settings)
   })
@@ -526,35 +451,6 @@ export const busy =
  */
 export const busyScoped = (name: string, options?: BusyOptions): Effect.Effect<void, never, Scope.Scope> =>
   entered(name, options, (leave) => Effect.addFinalizer(() => Effect.sync(leave)))
-
-/**
- * Begins a section, or waits where none may begin. What nobody but its listener waits for goes on without one, and is not
- * interrupted by that meanwhile.
- */
-const entered = <A, E, R>(
-  name: string,
-  options: BusyOptions | undefined,
-  inside: (leave: () => void, section: Section | undefined, restore: Restore) => Effect.Effect<A, E, R>
-): Effect.Effect<A, E, R> =>
-  Effect.uninterruptibleMask((restore) =>
-    Effect.withFiber((fiber) => {
-      const { gate } = fiber.getRef(Kms)
-      const hold = fiber.getRef(CurrentHold)
-      const section = gate.enter({
-        name,
-        now: fiber.getRef(Clock.Clock).currentTimeMillisUnsafe(),
-        park: options?.onDrain === "park",
-        parent: fiber.getRef(CurrentSection),
-        hold,
-        fiber
-      })
-      if (section !== undefined) return inside(() => gate.leave(section), section, restore)
-      if (fiber.getRef(CurrentReleased)?.live === true) return inside(keep(hold), undefined, restore)
-      return restore(Effect.never)
-    })
-  )
-
-type Restore = <A, E, R>(self: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
 /**
  * The options of a finalizer with a name.

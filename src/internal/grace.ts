@@ -8,7 +8,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { type Limits, millis, OptionError } from "./options.ts"
 import type { Process } from "./process.ts"
-import type { Settings } from "./shutdown.ts"
+import type { Settings } from "./settings.ts"
 
 /** How long whoever ends the process waits before it kills: `terminationGracePeriodSeconds`, `TimeoutStopSec`. */
 const gracePeriod = "KMS_TERMINATION_GRACE_PERIOD"

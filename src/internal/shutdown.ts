@@ -13,19 +13,9 @@ import { busyUnsafe, type Drainable, type ReleasingLayer, type RunningFinalizer,
 import { type Event, type Phase, reached, Reason, step } from "./phase.ts"
 import type { OptionError } from "./options.ts"
 import type { Process } from "./process.ts"
+import type { Settings } from "./settings.ts"
 import type { Trace } from "./trace.ts"
 import type { Report, Status } from "./report.ts"
-
-/** The options of a shutdown, checked: durations in milliseconds. */
-export interface Settings {
-  readonly timeout: number
-  readonly forceTimeout: number
-  readonly lameDuck: (reason: Reason) => Result.Result<number, OptionError>
-  readonly signals: ReadonlyArray<NodeJS.Signals>
-  readonly hardShutdown: boolean
-  readonly uncaught: boolean
-  readonly onStopped: (report: Report) => Effect.Effect<void>
-}
 
 /** An uncaught error leaves the program in a state that nobody knows, so it gets little time to end. */
 const uncaughtTimeout = 5000

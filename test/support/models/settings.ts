@@ -1,6 +1,6 @@
 /** The settings of a shutdown, where they do not matter. */
 import { Effect, Result } from "effect"
-import type { Settings } from "../../../src/internal/shutdown.ts"
+import type { Settings } from "../../../src/internal/settings.ts"
 
 export const settings: Settings = {
   timeout: 25_000,
