@@ -1,6 +1,8 @@
 /** What Effect knows of fibers, some of it in private fields: these tests pin those. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Scope } from "effect"
+import { Context, Effect, Exit, Fiber, Layer, Scope } from "effect"
+import { TestClock } from "effect/testing"
+import { Kms, KmsTest } from "effect-kms"
 import { fibersIn, held, places } from "../src/internal/place.ts"
 
 const query = Effect.fn("query")(function* () {
@@ -90,5 +92,48 @@ describe("the fibers in a scope are", () => {
       yield* Scope.close(scope, Exit.void)
       assert.deepStrictEqual(fibersIn(scope), [])
     })
+  )
+})
+
+class Cache extends Context.Service<Cache, object>()("app/Cache") {}
+class Database extends Context.Service<Database, object>()("app/Database") {}
+
+/** What the report says has not ended. */
+const hung = Effect.fnUntraced(function* (app: Layer.Layer<never>) {
+  yield* KmsTest.launch(app, { timeout: "5 seconds" })
+  yield* KmsTest.signal("SIGTERM")
+  yield* TestClock.adjust("10 seconds")
+  yield* KmsTest.exitCode
+  return (yield* KmsTest.report).hung
+})
+
+describe("the report names", () => {
+  it.effect("the layer that hangs, and none of those that only wait for it", () =>
+    Effect.gen(function* () {
+      const Hanging = Layer.effect(Database)(Effect.acquireRelease(Effect.succeed({}), () => Effect.never))
+      const Other = Layer.effect(Cache)(Effect.acquireRelease(Effect.succeed({}), () => Effect.void))
+      const App = Layer.effectDiscard(Effect.andThen(Database, Cache))
+      const app = App.pipe(Layer.provide(Hanging.pipe(Layer.provide(Other))), Layer.provide(Other))
+      const [named, ...more] = yield* hung(app)
+      assert.match(named!, /^a finalizer of the layer of app\/Database for [\d.]+s$/)
+      assert.deepStrictEqual(more, [])
+    }).pipe(Effect.provide(KmsTest.layer))
+  )
+
+  it.effect("a finalizer that its own timeout has abandoned, as long as it goes on", () =>
+    Effect.gen(function* () {
+      const flush = (name: string, release: Effect.Effect<void>) =>
+        Kms.addFinalizer(name, () => release, { timeout: "1 second" })
+      const app = Layer.effectDiscard(
+        Effect.gen(function* () {
+          yield* Effect.addFinalizer(() => Effect.sleep("1 second"))
+          yield* flush("stuck", Effect.never)
+          yield* flush("slow", Effect.sleep("1500 millis"))
+        })
+      )
+      const [named, ...more] = yield* hung(app)
+      assert.match(named!, /^finalizer "stuck" for [\d.]+s$/)
+      assert.deepStrictEqual(more, [])
+    }).pipe(Effect.provide(KmsTest.layer))
   )
 })
