@@ -54,7 +54,8 @@ const launch = (file: string, options: Options): Program => {
   const child = spawn(command, [...before, file, ...(options.args ?? [])], {
     detached: true,
     stdio: ["ignore", "pipe", "pipe"],
-    env: { ...process.env, NODE_OPTIONS: "--conditions=effect-kms-source", ...options.env }
+    // The tests themselves may have been started by nohup, which `_` would tell the program of.
+    env: { ...process.env, _: process.execPath, NODE_OPTIONS: "--conditions=effect-kms-source", ...options.env }
   })
   let output = ""
   const waiting = new Set<() => void>()
