@@ -129,7 +129,7 @@ export const make = Effect.fnUntraced(function* (
   const isEndless = options.eventStreams ?? "end"
   const serveOptions = {
     isEndless: isEndless === "wait" ? undefined : isEndless === "end" ? isEventStreamResponse : isEndless,
-    check: listener.check,
+    onWorked: listener.worked,
     released: options.drainOn === "release"
   }
 

@@ -66,6 +66,7 @@ describe("the last call", () => {
             force: () => {},
             run: Effect.void,
             isDone: () => true,
+            isQuiet: () => true,
             status: () => {
               throw new Error("it has nothing to tell")
             },

@@ -79,6 +79,7 @@ describe("the busy gate of a shutdown", () => {
     { weight: 6, arbitrary: fc.record({ do: fc.constant("end" as const), which: fc.nat(9) }) },
     { weight: 2, arbitrary: fc.constant({ do: "turn" as const }) },
     { weight: 1, arbitrary: fc.constant({ do: "listen" as const }) },
+    { weight: 2, arbitrary: fc.record({ do: fc.constantFrom("quieten" as const, "stir" as const), which: fc.nat(3) }) },
     { weight: 1, arbitrary: fc.constant({ do: "drain" as const }) },
     { weight: 1, arbitrary: fc.constant({ do: "force" as const }) }
   )
@@ -109,6 +110,11 @@ describe("the busy gate of a shutdown", () => {
           } else if (event.do === "listen") {
             if (model.closed) continue
             real.listen(model.listen())
+          } else if (event.do === "quieten" || event.do === "stir") {
+            const listener = at(model.listeners, event.which)
+            if (listener === undefined || model.closed) continue
+            model[event.do](listener)
+            real[event.do](listener)
           } else if (event.do === "drain") {
             if (model.draining) continue
             model.drain()
@@ -301,12 +307,19 @@ const theGate = () => {
   const known = new Map<Work, Section>()
   const inside = new Map<Section, Hold>()
   const done = new Set<Work>()
+  const quiet = new Set<Work>()
   const holds = [0, 1].map(() => {
     const hold = { busy: 0, idle: 0, ends: 0, onIdle: () => void hold.idle++ }
     return hold
   })
   // One that drains with its own scope is nobody's to wait for.
-  shutdown.register(listener("release", () => false))
+  shutdown.register(
+    listener(
+      "release",
+      () => false,
+      () => false
+    )
+  )
   const real = {
     known,
     enter: (park: boolean, parent: Work | undefined, hold: Hold | undefined): Section | undefined => {
@@ -318,8 +331,9 @@ const theGate = () => {
       const section = known.get(work)
       if (section === undefined) {
         if (done.has(work)) return
+        if (!quiet.has(work)) real.quieten(work)
         done.add(work)
-        if (model.draining) shutdown.check()
+        if (model.draining) shutdown.drained()
         return
       }
       const hold = holds.find((hold) => hold === inside.get(section))
@@ -329,7 +343,15 @@ const theGate = () => {
     turned: (): void => {
       for (const go of turns.splice(0)) go()
     },
-    listen: (work: Work): void => void shutdown.register(listener("shutdown", () => done.has(work))),
+    listen: (work: Work): void => {
+      const isQuiet = () => done.has(work) || quiet.has(work)
+      shutdown.register(listener("shutdown", () => done.has(work), isQuiet))
+    },
+    quieten: (work: Work): void => {
+      quiet.add(work)
+      if (model.draining) shutdown.worked()
+    },
+    stir: (work: Work): void => void quiet.delete(work),
     drain: (): void => {
       shutdown.begin(Reason.Interrupted())
       shutdown.drain(() => {})
@@ -346,9 +368,14 @@ const theGate = () => {
   return { model, real, holds }
 }
 
-const listener = (drainOn: Drainable["drainOn"], isDone: () => boolean): Drainable => ({
+const listener = (
+  drainOn: Drainable["drainOn"],
+  isDone: Drainable["isDone"],
+  isQuiet: Drainable["isQuiet"]
+): Drainable => ({
   drainOn,
   isDone,
+  isQuiet,
   accepted: () => 0,
   lameDuck: () => {},
   begin: () => {},

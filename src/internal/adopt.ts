@@ -171,12 +171,12 @@ export class HijackListener extends ServerListener {
   private readonly onGoodbye = (adoption: Adoption, running: boolean): void => {
     if (running) this.leaving.add(adoption)
     else this.leaving.delete(adoption)
-    this.check()
+    this.worked()
   }
 
   protected onClose(connection: Connection): void {
     this.hijacks.closed(connection, this.state === "draining")
-    this.check()
+    this.worked()
   }
 
   protected onBegin(): void {

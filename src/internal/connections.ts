@@ -27,7 +27,7 @@ export interface Closing {
 export interface Adopter {
   /** It is to end. May be called again. */
   end(): void
-  /** The time has come that it asked for. */
+  /** The time has come that it asked for, or the connection has gone. */
   expire(): void
   readonly fiber: Fiber.Fiber<unknown, unknown> | undefined
 }
@@ -147,6 +147,16 @@ export class Connection implements Due {
     for (const adopter of this.adopters ?? []) adopter.end()
   }
 
+  /** It has closed, and so nothing comes on it any more. */
+  get isGone(): boolean {
+    return !this.owner.all.has(this)
+  }
+
+  /** Tells those who still handle it that it has gone. */
+  gone(): void {
+    for (const adopter of this.adopters ?? []) adopter.expire()
+  }
+
   /** Its handler has let go of it. Says whether nobody is left. */
   release(adopter: Adopter): boolean {
     const left = this.adopters?.filter((other) => other !== adopter) ?? []
@@ -169,7 +179,7 @@ export class Connection implements Due {
 
   closeAt(due: number): void {
     // One that has gone would only keep the process alive.
-    if (this.owner.all.has(this)) this.owner.sweep.put(this, due)
+    if (!this.isGone) this.owner.sweep.put(this, due)
   }
 
   /** Its peer has `closeTimeout` from now on to close it. */
@@ -196,11 +206,14 @@ export class Connection implements Due {
     this.owner.sweep.cancel(this)
     if (this.session !== undefined && !this.socket.writableFinished) return this.session.end()
     // Over TLS the peer is told before the end, and there is a moment to write that.
-    if ("encrypted" in this.socket && this.socket.writableLength === 0 && !this.socket.writableEnded) {
+    const isEncrypted = this.socket !== this.carrier
+    if (isEncrypted && this.socket.writableLength === 0 && !this.socket.writableEnded) {
       this.socket.destroySoon()
       return this.closeAt(now() + 1000)
     }
     this.socket.destroy()
+    // Its descriptor is closed by now. The event comes in a later turn, and with 10,000 of them that is a long one.
+    if (!isEncrypted && !this.hijacked) this.owner.remove(this)
   }
 
   /**
@@ -286,6 +299,7 @@ export class Connections {
   remove(connection: Connection): void {
     if (!this.all.delete(connection)) return
     this.sweep.cancel(connection)
+    if (this.draining) connection.gone()
     this.onClose(connection)
   }
 }

@@ -42,6 +42,8 @@ export interface Listener {
   /** Destroy every socket and interrupt every handler. */
   readonly force: () => void
   readonly isEmpty: () => boolean
+  /** Nothing is in flight on it, whoever is still connected. */
+  readonly isQuiet: () => boolean
   readonly counts: () => Pick<ListenerReport, "drained" | "cut" | "abandoned" | "cutWork">
 }
 
@@ -119,6 +121,7 @@ export class Drain implements Drainable {
   accepted = (): number => this.listener.accepted()
   isDone = (): boolean => this.endedAt !== undefined
   isBegun = (): boolean => this.begunAt !== undefined
+  isQuiet = (): boolean => this.isDone() || (this.isBegun() && this.listener.isQuiet())
 
   lameDuck = (): void => {
     if (!this.isBegun()) this.listener.lameDuck()
@@ -139,6 +142,12 @@ export class Drain implements Drainable {
     if (this.isBegun() && this.listener.isEmpty()) this.end()
   }
 
+  /** The same where that was work. */
+  worked = (): void => {
+    if (this.isBegun() && this.drainOn === "shutdown") this.kms.worked()
+    this.check()
+  }
+
   force = (): void => {
     if (this.isDone() || Deferred.isDoneUnsafe(this.cut)) return
     this.begin()
@@ -153,7 +162,7 @@ export class Drain implements Drainable {
     this.endedAt = this.now()
     this.endTrace()
     Deferred.doneUnsafe(this.ended, Exit.void)
-    this.kms.check()
+    this.kms.drained()
   }
 
   private endTrace(): void {

@@ -80,18 +80,21 @@ export class Handler implements Hold, Carrier, Adopter {
   }
 
   private quieten(): void {
-    if (this.connection === undefined) this.leave()
-    else this.connection.schedule()
+    const { connection } = this
+    if (connection === undefined || connection.isGone) this.leave()
+    else connection.schedule()
   }
 
   expire(): void {
-    if (!this.counted || this.calls > 0) return
+    const { connection } = this
+    if (!this.counted || this.calls > 0 || !this.isEnding) return
+    if (connection === undefined || connection.isGone) return this.leave()
     // Its last answers are still on their way to a slow peer: a WebSocket takes them without waiting.
-    if (this.connection !== undefined && this.connection.socket.writableLength > 0) {
-      this.connection.rest()
-      return this.connection.schedule()
+    if (connection.socket.writableLength > 0) {
+      connection.rest()
+      return connection.schedule()
     }
-    if (this.connection?.isBeginning === true) this.connection.schedule()
+    if (connection.isBeginning) connection.schedule()
     else this.leave()
   }
 

@@ -14,7 +14,7 @@ import { Hijack, hijacked, Hijacks, work } from "./hijack.ts"
 import { type Held, ServerListener } from "./listener.ts"
 import type { Process } from "./process.ts"
 import type { Work } from "./report.ts"
-import { Session } from "./session.ts"
+import { endAll, Session } from "./session.ts"
 import { now } from "./sweep.ts"
 import { cut } from "./text.ts"
 
@@ -93,12 +93,14 @@ export class HttpListener extends ServerListener {
   }
 
   protected onClose(connection: Connection): void {
+    const worked = connection.hijacked || connection.inFlight > 0
     // Responses that were still queued behind another one never hear that their connection has gone.
     this.requests -= connection.inFlight
     connection.inFlight = 0
     if (connection.hijacked) this.hijacks.closed(connection, this.state === "draining")
     if (this.isDraining && this.registry.all.size === 0) this.letGoOfServer()
-    this.check()
+    if (worked) this.worked()
+    else this.check()
   }
 
   private onSession(session: ServerHttp2Session): void {
@@ -165,7 +167,7 @@ export class HttpListener extends ServerListener {
       if (connection.inFlight === 0 && exchange.keptAlive !== undefined) connection.closeAt(now() + backstop)
       else if (connection.inFlight === 0) this.letGo(connection)
     }
-    this.check()
+    this.worked()
   }
 
   /**
@@ -221,10 +223,14 @@ export class HttpListener extends ServerListener {
     // Before anybody is told, since whoever is may answer at once.
     if (!warned) this.onLameDuck()
     this.options.onDrain()
+    const sessions: Array<Session> = []
     for (const connection of this.registry.all) {
-      for (const { response } of exchanges(connection)) endWhenEndless(response, this.options.isEndless)
-      this.letGo(connection)
+      if (connection.inFlight > 0) {
+        for (const { response } of exchanges(connection)) endWhenEndless(response, this.options.isEndless)
+      }
+      this.letGo(connection, (session) => sessions.push(session))
     }
+    endAll(sessions, this.host)
     if (this.registry.all.size === 0) this.letGoOfServer()
   }
 
@@ -247,10 +253,10 @@ export class HttpListener extends ServerListener {
   }
 
   /** Lets a connection go as soon as nobody needs it. */
-  private letGo(connection: Connection): void {
-    const { session } = connection
+  private letGo(connection: Connection, end = (session: Session): unknown => session.end()): void {
+    const session = sessionOf(connection)
     if (connection.hijacked) this.hijacks.letGo(connection)
-    else if (session !== undefined && (connection.inFlight > 0 || connection.spoke)) session.end()
+    else if (session !== undefined && (connection.inFlight > 0 || connection.spoke)) end(session)
     else if (connection.inFlight === 0) connection.schedule()
   }
 
@@ -274,7 +280,9 @@ export class HttpListener extends ServerListener {
 
   protected *works(): Iterable<Held> {
     const { requests } = this.options.handling()
-    for (const connection of this.registry.all) yield* inFlight(connection, requests)
+    for (const connection of this.registry.all) {
+      if (connection.inFlight > 0 || connection.hijacked) yield* inFlight(connection, requests)
+    }
   }
 
   protected *left(): Iterable<Held> {

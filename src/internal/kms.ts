@@ -29,6 +29,8 @@ export interface Drainable {
   /** Cuts what is still open. */
   readonly force: () => void
   readonly isDone: () => boolean
+  /** It has begun, and nothing is in flight. */
+  readonly isQuiet: () => boolean
   readonly status: () => ListenerStatus
   /** `since` is when the shutdown began. */
   readonly report: (since: number) => ListenerReport | undefined
@@ -75,8 +77,10 @@ export interface Service {
   failedSince: number | undefined
   /** Adds a listener. Returns the removal. */
   readonly register: (drain: Drainable) => () => void
-  /** To be called whenever something has ended that the drain may have waited for. */
-  readonly check: () => void
+  /** Work on a listener that drains has ended, and may have handed something on. */
+  readonly worked: () => void
+  /** A listener has been drained. */
+  readonly drained: () => void
   /** A named finalizer has begun. Returns what to call with its end. */
   readonly finalizing: (finalizer: RunningFinalizer) => (end: FinalizerEnd) => void
   /** The span of the shutdown, once it has begun. */
@@ -126,7 +130,8 @@ const unsupervised: Service = {
   begin: () => {},
   failedSince: undefined,
   register: () => () => {},
-  check: () => {},
+  worked: () => {},
+  drained: () => {},
   finalizing: () => () => {},
   trace: undefined,
   onGone: (listener) => listener(),

@@ -78,8 +78,9 @@ export abstract class ServerListener implements Drain.Listener {
     drain.check()
   }
 
-  /** Something has ended that a drain may wait for. */
-  readonly check = (): void => this.drain?.check()
+  /** Something has ended that a drain may wait for: work, or only a connection. */
+  readonly worked = (): void => this.drain?.worked()
+  protected readonly check = (): void => this.drain?.check()
 
   protected get isDraining(): boolean {
     return this.state === "draining" || this.state === "forced"
@@ -112,6 +113,7 @@ export abstract class ServerListener implements Drain.Listener {
   readonly accepted = (): number => this.registry.accepted
   readonly connections = (): number => this.registry.all.size
   readonly isEmpty = (): boolean => this.registry.all.size === 0 && this.handlers === 0
+  readonly isQuiet = (): boolean => this.handlers === 0 && this.inFlight() === 0
 
   readonly oldest = (limit: number): ReadonlyArray<Work> => {
     return oldestOf([...this.works(), ...this.left()], limit).map(({ age, peer, what }) => ({ what, peer, age }))

@@ -83,7 +83,7 @@ export interface Options {
   /** Whether it is on a listener that drains with its own scope. */
   readonly released: boolean
   /** A handler has ended. */
-  readonly check: () => void
+  readonly onWorked: () => void
 }
 
 /** One application on the listener. */
@@ -155,7 +155,7 @@ export class Serve implements Carrier {
   private readonly onEnd = (): void => {
     this.handlers--
     if (this.handlers === 0 && this.isEnding) Deferred.doneUnsafe(this.empty, Exit.void)
-    this.options.check()
+    this.options.onWorked()
   }
 
   /**

@@ -52,8 +52,8 @@ export class Shutdown implements Service {
   private gaveUpAt: number | undefined
   private readonly account: Account
   private run: ((drain: Drainable) => void) | undefined
-  /** Something has ended that may have handed work on. */
-  private handsOver = false
+  /** Something may have ended that has handed work on. */
+  private handsOver = true
   private settling = false
   private final: Report | undefined
   private isCut = false
@@ -158,14 +158,15 @@ export class Shutdown implements Service {
     for (const drain of this.withShutdown()) this.attempt(drain.begin)
     for (const drain of this.withShutdown()) run(drain)
     if (this.reason !== undefined) Deferred.doneUnsafe(this.initiated, Exit.succeed(this.reason))
-    this.check()
+    this.settle()
   }
 
-  /** A listener has been drained. */
-  check = (): void => {
+  worked = (): void => {
     this.handsOver = true
     this.settle()
   }
+
+  drained = (): void => this.settle()
 
   /** A section has ended. A late one hands nothing over, or two could take turns for ever. */
   private left = (section: Section): void => {
@@ -177,12 +178,13 @@ export class Shutdown implements Service {
 
   /**
    * Looks whether nothing is left. What has just ended may have handed something on to a fiber that has not run yet, so
-   * there is a turn for that, and then another look; that one decides and closes the gate in one step.
+   * there is a turn for that as soon as nothing is in flight, and then another look; the one that finds all of it drained
+   * closes the gate in the same step. With 10,000 idle connections to close, a turn after that would be a long one.
    */
   private settle(): void {
-    if (this.run === undefined || this.settling || !this.isIdle) return
+    if (this.run === undefined || this.settling || !this.isQuiet) return
     if (!this.handsOver) {
-      if (this.gate.closeIfEmpty()) Deferred.doneUnsafe(this.empty, Exit.void)
+      if (this.isDrained && this.gate.closeIfEmpty()) Deferred.doneUnsafe(this.empty, Exit.void)
       return
     }
     this.handsOver = false
@@ -193,8 +195,12 @@ export class Shutdown implements Service {
     })
   }
 
-  private get isIdle(): boolean {
-    return this.gate.live.size === 0 && this.withShutdown().every((drain) => drain.isDone())
+  private get isQuiet(): boolean {
+    return this.gate.live.size === 0 && this.withShutdown().every((drain) => drain.isQuiet())
+  }
+
+  private get isDrained(): boolean {
+    return this.withShutdown().every((drain) => drain.isDone())
   }
 
   /** The deadline has come: cuts every listener and every section. */

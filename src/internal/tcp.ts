@@ -95,7 +95,7 @@ export class SocketListener extends ServerListener {
       visit.isCounted = true
       this.tally.drained++
     }
-    this.check()
+    this.worked()
   }
 
   // --- The drain ---

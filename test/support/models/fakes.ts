@@ -100,7 +100,7 @@ export class FakeListener {
       isEndless: () => false
     })
     this.listener.opened({ address: ":0", stop: () => {} }, undefined)
-    this.listener.drains({ check: this.check } as unknown as Drain)
+    this.listener.drains({ check: this.check, worked: this.check } as unknown as Drain)
   }
 
   private readonly check = (): void => {
@@ -171,6 +171,6 @@ export class FakeListener {
     this.handlers.delete(handler)
     handled(of(line.socket)!, handler, handler.isEnding)
     handler.gone()
-    this.listener.check()
+    this.listener.worked()
   }
 }

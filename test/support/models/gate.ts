@@ -10,6 +10,8 @@ export interface Work {
   readonly parent: Work | undefined
   readonly late: boolean
   live: boolean
+  /** Of a listener: nothing is in flight on it, whoever is still connected. */
+  quiet: boolean
 }
 
 export class GateModel {
@@ -36,9 +38,19 @@ export class GateModel {
     return this.begun.filter(({ live }) => live)
   }
 
+  /** Listeners that have not been drained. */
+  get listeners(): ReadonlyArray<Work> {
+    return this.works.filter(({ kind, live }) => kind === "listener" && live)
+  }
+
   /** Whether nothing is left. */
-  get isIdle(): boolean {
+  private get isIdle(): boolean {
     return !this.works.some(({ live }) => live)
+  }
+
+  /** Whether nothing is left but connections with nothing in flight. */
+  private get isQuiet(): boolean {
+    return !this.works.some(({ live, quiet }) => live && !quiet)
   }
 
   isNested(work: Work | undefined): boolean {
@@ -57,13 +69,13 @@ export class GateModel {
 
   enter(parent: Work | undefined): Work {
     const late = this.draining && !this.some("listener")
-    const work: Work = { kind: "section", parent, late, live: true }
+    const work: Work = { kind: "section", parent, late, live: true, quiet: false }
     this.works.push(work)
     return work
   }
 
   listen(): Work {
-    const work: Work = { kind: "listener", parent: undefined, late: false, live: true }
+    const work: Work = { kind: "listener", parent: undefined, late: false, live: true, quiet: false }
     this.works.push(work)
     return work
   }
@@ -71,8 +83,21 @@ export class GateModel {
   end(work: Work): void {
     if (!work.live) return
     work.live = false
-    if (this.draining && !work.late) this.fresh = true
+    // The end of a connection that was quiet hands nothing on.
+    if (this.draining && !work.late && !work.quiet) this.fresh = true
     this.look()
+  }
+
+  /** The last that was in flight on a listener has ended. */
+  quieten(listener: Work): void {
+    listener.quiet = true
+    if (this.draining) this.fresh = true
+    this.look()
+  }
+
+  /** Something has come in flight on it. */
+  stir(listener: Work): void {
+    listener.quiet = false
   }
 
   drain(): void {
@@ -82,11 +107,11 @@ export class GateModel {
     this.look()
   }
 
-  /** Where nothing is left it looks again a turn later, unless nothing can have been handed on. */
+  /** Where nothing is in flight it looks again a turn later, unless nothing can have been handed on. */
   private look(): void {
-    if (!this.draining || this.closed || this.turning || !this.isIdle) return
+    if (!this.draining || this.closed || this.turning || !this.isQuiet) return
     if (this.fresh) this.turning = true
-    else this.closed = true
+    else if (this.isIdle) this.closed = true
     this.fresh = false
   }
 

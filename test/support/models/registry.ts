@@ -99,7 +99,11 @@ export class RegistryModel {
   /** Its peer has gone. */
   hangUp(line: Line): void {
     line.isOpen = false
-    if (this.state === "draining" && line.isHijacked) this.drained++
+    if (this.state !== "draining") return
+    if (line.isHijacked) this.drained++
+    // No call comes any more to a handler that was to wait for that.
+    const { handling } = line
+    if (handling?.isEnding === true && handling.calls === 0) this.leave(handling)
   }
 
   // --- What applications do ---
@@ -220,7 +224,10 @@ export class RegistryModel {
 
   /** It goes once quiet for long enough; what its peer has begun is given its time first, but only once. */
   private quieten(line: Line, now: number): void {
-    if (!line.isOpen) return
+    if (!line.isOpen) {
+      if (line.handling !== undefined) this.leave(line.handling)
+      return
+    }
     line.looks = 1
     if (line.hasBegun && !line.wasGranted) {
       line.wasGranted = true
