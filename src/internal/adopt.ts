@@ -7,8 +7,9 @@ import type * as Fiber from "effect/Fiber"
 import type { Socket } from "node:net"
 import type { Duplex } from "node:stream"
 import { type Adopter, type Connection, of, type Timing } from "./connections.ts"
-import { handled, Hijack, Hijacks, work } from "./hijack.ts"
-import { type Held, ServerListener } from "./listener.ts"
+import type { Held } from "./held.ts"
+import { handled, Hijack, Hijacks } from "./hijack.ts"
+import { ServerListener } from "./listener.ts"
 import type { Process } from "./process.ts"
 import { now } from "./sweep.ts"
 
@@ -210,7 +211,7 @@ export class HijackListener extends ServerListener {
 }
 
 const adopted = ({ connection, fiber, name, since }: Adoption): Held => {
-  return { ...work(name ?? "socket", connection, since), fiber }
+  return { what: name ?? "socket", connection, since, fiber }
 }
 
 const ignore = (): void => {}

@@ -2,8 +2,8 @@
  * Connections that left their server: WebSockets, other upgrades, tunnels. They have no end of their own, so whoever
  * handles one is asked to end it, and then its peer has `closeTimeout` to answer. One that nobody handles has no longer.
  */
-import { type Adopter, type Connection, endpoint } from "./connections.ts"
-import type { Work } from "./report.ts"
+import type { Adopter, Connection } from "./connections.ts"
+import { type Held, work } from "./held.ts"
 import { now } from "./sweep.ts"
 import type { Tally } from "./tally.ts"
 import { cut } from "./text.ts"
@@ -50,25 +50,14 @@ export class Hijacks {
 
   /** It is about to be destroyed. */
   cut(connection: Connection): void {
-    this.tally.note(cut(hijacked(connection)))
+    this.tally.note(cut(work(hijacked(connection))))
   }
 }
 
-export const hijacked = (connection: Connection): Work => {
+export const hijacked = (connection: Connection): Held => {
   const { name, since } = connection.work instanceof Hijack ? connection.work : new Hijack("connection")
-  return work(name, connection, since)
+  return { what: name, connection, since, fiber: connection.fiber }
 }
-
-/** Something in flight on a connection. */
-export const work = (what: string, connection: Connection, since: number): Work => ({
-  what,
-  peer: peer(connection),
-  age: now() - since
-})
-
-/** Who is at the other end of a connection. */
-export const peer = ({ carrier, peer }: Connection): string =>
-  endpoint(carrier) ?? peer ?? (carrier.destroyed ? "a peer that has gone" : "a local socket")
 
 /** The handler of a hijacked connection has ended. Where it was told to, the peer has `closeTimeout` to answer. */
 export const handled = (connection: Connection, adopter: Adopter, told: boolean): void => {

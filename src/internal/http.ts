@@ -10,10 +10,10 @@ import type { Duplex } from "node:stream"
 import { type Connection, of, type Timing } from "./connections.ts"
 import { endWhenEndless } from "./endless.ts"
 import type { Handler } from "./handler.ts"
-import { Hijack, hijacked, Hijacks, work } from "./hijack.ts"
-import { type Held, ServerListener } from "./listener.ts"
+import { type Held, work } from "./held.ts"
+import { Hijack, hijacked, Hijacks } from "./hijack.ts"
+import { ServerListener } from "./listener.ts"
 import type { Process } from "./process.ts"
-import type { Work } from "./report.ts"
 import { endAll, Session } from "./session.ts"
 import { now } from "./sweep.ts"
 import { cut } from "./text.ts"
@@ -262,7 +262,7 @@ export class HttpListener extends ServerListener {
 
   protected onForce(): void {
     for (const connection of Array.from(this.registry.all)) {
-      for (const work of inFlight(connection)) this.tally.note(cut(work))
+      for (const held of inFlight(connection)) this.tally.note(cut(work(held)))
       connection.destroy()
     }
     this.options.onForce()
@@ -291,7 +291,7 @@ export class HttpListener extends ServerListener {
     for (const connection of this.registry.all) for (const { response } of exchanges(connection)) open.add(response)
     for (const [response, fiber] of requests) {
       const exchange = (response as Keyed)[key]
-      if (exchange !== undefined && !open.has(response)) yield { ...exchanged(exchange), fiber }
+      if (exchange !== undefined && !open.has(response)) yield exchanged(exchange, fiber)
     }
     for (const { connection, fiber } of upgrades) {
       if (connection?.socket.destroyed === true) yield { ...hijacked(connection), fiber }
@@ -300,14 +300,18 @@ export class HttpListener extends ServerListener {
 }
 
 function* inFlight(connection: Connection, requests?: Handling["requests"]): Iterable<Held> {
-  if (connection.hijacked) return yield { ...hijacked(connection), fiber: connection.fiber }
+  if (connection.hijacked) return yield hijacked(connection)
   for (const exchange of exchanges(connection)) {
-    yield { ...exchanged(exchange), fiber: requests?.get(exchange.response) }
+    yield exchanged(exchange, requests?.get(exchange.response))
   }
 }
 
-const exchanged = ({ connection, response, startedAt }: Exchange): Work =>
-  work(titleOf(response.req), connection, startedAt)
+const exchanged = ({ connection, response, startedAt }: Exchange, fiber: Held["fiber"]): Held => ({
+  what: titleOf(response.req),
+  connection,
+  since: startedAt,
+  fiber
+})
 
 const sessionOf = ({ session }: Connection): Session | undefined => (session instanceof Session ? session : undefined)
 

@@ -5,13 +5,13 @@
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
-import type * as Fiber from "effect/Fiber"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import type { Server } from "node:net"
 import * as Bind from "./bind.ts"
 import { type Connection, Connections, type Timing } from "./connections.ts"
 import * as Drain from "./drain.ts"
+import { type Held, oldest, work } from "./held.ts"
 import { millis, OptionError } from "./options.ts"
 import { held } from "./place.ts"
 import type { Process } from "./process.ts"
@@ -116,14 +116,15 @@ export abstract class ServerListener implements Drain.Listener {
   readonly isQuiet = (): boolean => this.handlers === 0 && this.inFlight() === 0
 
   readonly oldest = (limit: number): ReadonlyArray<Work> => {
-    return oldestOf([...this.works(), ...this.left()], limit).map(({ age, peer, what }) => ({ what, peer, age }))
+    return oldest([...this.works(), ...this.left()], limit).map(work)
   }
 
   readonly held = (): ReadonlyArray<string> => {
     const all = [...this.works(), ...this.left()]
-    const named = oldestOf(all, max).map(({ age, fiber, peer, what }) =>
-      held(`${this.name}: ${what} from ${peer}`, age, fiber)
-    )
+    const named = oldest(all, max).map((each) => {
+      const { age, peer, what } = work(each)
+      return held(`${this.name}: ${what} from ${peer}`, age, each.fiber)
+    })
     return all.length > max ? [...named, `${this.name}: ${all.length - max} more`] : named
   }
 
@@ -135,18 +136,8 @@ export abstract class ServerListener implements Drain.Listener {
   })
 }
 
-/** What has not ended, and the fiber that handles it, where there is one. */
-export interface Held extends Work {
-  readonly fiber?: Fiber.Fiber<unknown, unknown> | undefined
-}
-
 /** As many are named; of more than that, how many. */
 const max = 100
-
-const oldestOf = (works: Iterable<Held>, limit: number): Array<Held> =>
-  Array.from(works)
-    .sort((a, b) => b.age - a.age)
-    .slice(0, limit)
 
 /**
  * Binds `server`, which `listener` is attached to, and puts it under the shutdown and under the current scope. `release`

@@ -6,8 +6,8 @@
  */
 import type { Server, Socket } from "node:net"
 import { type Connection, of, type Timing } from "./connections.ts"
-import { peer, work } from "./hijack.ts"
-import { type Held, ServerListener } from "./listener.ts"
+import { type Held, peer, work } from "./held.ts"
+import { ServerListener } from "./listener.ts"
 import { Parts } from "./parts.ts"
 import type { Process } from "./process.ts"
 import type { Run, Visit } from "./run.ts"
@@ -114,7 +114,7 @@ export class SocketListener extends ServerListener {
   }
 
   protected onForce(): void {
-    for (const visit of this.visits) this.tally.note(cut(visited(visit)))
+    for (const visit of this.visits) this.tally.note(cut(work(visited(visit))))
     for (const connection of Array.from(this.registry.all)) {
       if (!connection.isAdopted && connection.socket.writableLength > 0) this.cutShort(connection)
       connection.destroy()
@@ -146,6 +146,6 @@ export class SocketListener extends ServerListener {
   }
 }
 
-const visited = ({ connection, fiber, since }: Visit): Held => ({ ...work("connection", connection, since), fiber })
+const visited = ({ connection, fiber, since }: Visit): Held => ({ what: "connection", connection, since, fiber })
 
 const ignore = (): void => {}
