@@ -36,6 +36,17 @@ export default defineConfig({
           maxWorkers: 1,
           sequence: { groupOrder: 2 }
         }
+      },
+      {
+        // It keeps both cores busy by itself.
+        extends: true,
+        test: {
+          ...shared,
+          name: "chaos",
+          include: ["bench/chaos/short.test.ts"],
+          maxWorkers: 1,
+          sequence: { groupOrder: 3 }
+        }
       }
     ]
   }

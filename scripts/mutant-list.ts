@@ -21,6 +21,7 @@ const invariant = (number: number): Test => [
   `invariant ${number}:`
 ]
 
+const handover = (name: string): Test => ["test/Kms.handover.test.ts", `a job is done before the end ${name}`]
 const tcp = (name: string): Test => ["test/KmsTcp.test.ts", name]
 const unix = (name: string): Test => ["test/unix.test.ts", name]
 const rpc = (name: string): Test => ["test/KmsRpc.test.ts", name]
@@ -341,7 +342,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     test: rpc("TCP, Kms.launch and a signal: without calls is closed once it has been quiet"),
     title: "a connection without calls is closed at once",
     file: "internal/handler.ts",
-    from: "else this.connection.schedule()\n  }",
+    from: "else connection.schedule()\n  }",
     to: "else this.leave()\n  }"
   },
   {
@@ -390,8 +391,8 @@ export const mutants: ReadonlyArray<Mutant> = [
     test: peers("HTTP/2, Kms.launch and a signal: by a reset, just before the drain began"),
     title: "a session that was reset is told to go away",
     file: "internal/session.ts",
-    from: "if (this.session.destroyed) return this.connection.destroy()",
-    to: "void this.session.destroyed"
+    from: "if (this.session.destroyed) {",
+    to: "if (false as boolean) {"
   },
   {
     test: hijack("that does not answer is destroyed after closeTimeout"),
@@ -630,5 +631,19 @@ export const mutants: ReadonlyArray<Mutant> = [
     file: "internal/trace.ts",
     from: "Result.getOrUndefined(Result.try(f))",
     to: "(void Result, f())"
+  },
+  {
+    test: handover("that a request which comes late in the drain hands on on a queue"),
+    title: "what a late request has handed on gets no turn",
+    file: "internal/shutdown.ts",
+    from: "  worked = (): void => {\n    this.handsOver = true\n",
+    to: "  worked = (): void => {\n"
+  },
+  {
+    test: ["test/properties.test.ts", "the registry of connections"],
+    title: "a handler whose calls are counted is not told that its connection has gone",
+    file: "internal/connections.ts",
+    from: "if (this.draining) connection.gone()",
+    to: "void connection.gone"
   }
 ]

@@ -28,6 +28,8 @@ export interface Reuseport {
   /** Those of the servers, one of which each gets. */
   readonly lameDucks?: readonly [number, ...Array<number>] | undefined
   readonly clients?: Load["clients"] | undefined
+  /** Spoils the servers, to see that the clients count. */
+  readonly breakage?: "closes" | undefined
 }
 
 /** Longer than the pauses of the far clients, and what they have in flight meanwhile. */
@@ -46,7 +48,7 @@ export const reuseport = Effect.fnUntraced(function* (
       const host = "127.0.0.1"
       let ports: readonly [number, number, number] = [0, 0, 0]
       const ground: Ground = {
-        serving: () => ({ host, ports, reusePort: true }),
+        serving: () => ({ host, ports, reusePort: true, breakage: options.breakage }),
         options: within,
         listening: (_, [http, http2]) => {
           ports = [http, http2, 0]
