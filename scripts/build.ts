@@ -7,16 +7,26 @@ import { globSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { resolve } from "node:path"
 import { build } from "rolldown"
 
-/** All that nearly every program loads, in one file. What only some do stays with its module. */
-const core = new Set<string>()
-const reach = (file: string): void => {
-  if (core.has(file)) return
-  core.add(file)
+/** The files that a module loads, itself included. */
+const reach = (file: string, reached = new Set<string>()): Set<string> => {
+  if (reached.has(file)) return reached
+  reached.add(file)
   for (const [, path] of readFileSync(file, "utf8").matchAll(/^(?:import|export) (?!type )[^"]*from "(\.[^"]*)"/gm)) {
-    reach(resolve(file, "..", path!))
+    reach(resolve(file, "..", path!), reached)
   }
+  return reached
 }
-for (const name of ["Kms", "KmsHttp"]) reach(resolve(`src/${name}.ts`))
+const [kms, http, tcp] = ["Kms", "KmsHttp", "KmsTcp"].map((name) => reach(resolve(`src/${name}.ts`))) as [
+  Set<string>,
+  Set<string>,
+  Set<string>
+]
+// What every program loads, what each that listens does, and what only HTTP needs: nobody loads more than that.
+const groups = [
+  { name: "core", test: (id: string) => kms.has(id) },
+  { name: "listener", test: (id: string) => http.has(id) && tcp.has(id) },
+  { name: "http", test: (id: string) => http.has(id) }
+]
 
 rmSync("dist", { recursive: true, force: true })
 execFileSync("tsc", ["--project", "tsconfig.build.json"], { stdio: "inherit" })
@@ -35,7 +45,7 @@ await build({
     comments: { annotation: true, jsdoc: false, legal: false },
     // Nobody can import what is in there.
     chunkFileNames: "internal/[name]-[hash].js",
-    codeSplitting: { groups: [{ name: "core", test: (id) => core.has(id) }] }
+    codeSplitting: { groups: groups.map((group, index) => ({ ...group, priority: groups.length - index })) }
   },
   logLevel: "warn"
 })

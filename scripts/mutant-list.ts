@@ -21,7 +21,7 @@ const invariant = (number: number): Test => [
   `invariant ${number}:`
 ]
 
-const handover = (name: string): Test => ["test/Kms.handover.test.ts", `a job is done before the end ${name}`]
+const properties = (name: string): Test => ["test/properties.test.ts", name]
 const tcp = (name: string): Test => ["test/KmsTcp.test.ts", name]
 const unix = (name: string): Test => ["test/unix.test.ts", name]
 const rpc = (name: string): Test => ["test/KmsRpc.test.ts", name]
@@ -633,17 +633,31 @@ export const mutants: ReadonlyArray<Mutant> = [
     to: "(void Result, f())"
   },
   {
-    test: handover("that a request which comes late in the drain hands on on a queue"),
-    title: "what a late request has handed on gets no turn",
+    test: properties("the busy gate of a shutdown"),
+    title: "work that has ended in the drain gets no turn for what it has handed on",
     file: "internal/shutdown.ts",
     from: "  worked = (): void => {\n    this.handsOver = true\n",
     to: "  worked = (): void => {\n"
   },
   {
-    test: ["test/properties.test.ts", "the registry of connections"],
+    test: properties("the registry of connections"),
     title: "a handler whose calls are counted is not told that its connection has gone",
     file: "internal/connections.ts",
-    from: "if (this.draining) connection.gone()",
+    from: "connection.gone()",
     to: "void connection.gone"
+  },
+  {
+    test: tcp("lets whoever a socket was passed on to hand a job on when it has closed"),
+    title: "the end of a socket that somebody reads is no end of work",
+    file: "internal/tcp.ts",
+    from: "if (connection.isAdopted) this.worked()",
+    to: "if (false as boolean) this.worked()"
+  },
+  {
+    test: tcp("gives the peer of a handler that has let go of its socket and worked on its closeTimeout"),
+    title: "a connection whose time came while its handler was at work is never closed",
+    file: "internal/run.ts",
+    from: "if (connection.lingering && connection.due === undefined) connection.closeAfterFinish()",
+    to: "if (connection.lingering) return this.run.ended(this)"
   }
 ]

@@ -28,6 +28,7 @@ import { TestClock } from "effect/testing"
 import { Kms, KmsTcp } from "effect-kms"
 import type { EventEmitter } from "node:events"
 import { readFileSync } from "node:fs"
+import type { Server as NodeServer } from "node:net"
 import { connect as connectTls } from "node:tls"
 import { cert, key } from "./support/certificate.ts"
 import * as Peers from "./support/peers.ts"
@@ -737,6 +738,78 @@ describe("KmsTcp", () => {
         const { ended, error } = yield* read.closed
         assert.deepStrictEqual([ended, error], [true, undefined])
         assert.strictEqual((yield* program.ended).code, 0)
+      }).pipe(Effect.scoped)
+    )
+
+    it.live("lets whoever a socket was passed on to hand a job on when it has closed", () =>
+      Effect.gen(function* () {
+        const ready = yield* Deferred.make<Server>()
+        const go = yield* Deferred.make<void>()
+        const opened = yield* Deferred.make<void>()
+        const lines: Array<string> = []
+        const sockets = yield* Queue.unbounded<readonly [Socket.Socket, NodeSocket.NetSocket["Service"]]>()
+        const job = Effect.sleep("50 millis").pipe(
+          Effect.andThen(Effect.sync(() => lines.push("job"))),
+          Kms.busy("job")
+        )
+        const app = Layer.effectDiscard(
+          Effect.gen(function* () {
+            yield* Effect.addFinalizer(() => Effect.sync(() => lines.push("closed")))
+            const server = yield* SocketServer.SocketServer
+            yield* serve(server, (socket) =>
+              Effect.flatMap(NodeSocket.NetSocket, (own) => Queue.offer(sockets, [socket, own]))
+            )
+            yield* Effect.gen(function* () {
+              yield* Deferred.await(go)
+              const [socket, own] = yield* Queue.take(sockets)
+              const reading = Effect.flatMap(socket.reader, ({ pull }) => {
+                setImmediate(() => own.destroy())
+                return Effect.andThen(Deferred.succeed(opened, undefined), pull)
+              })
+              yield* Effect.ignore(Effect.scoped(reading))
+              yield* job
+            }).pipe(Effect.forkScoped)
+            yield* Deferred.succeed(ready, server)
+          })
+        ).pipe(Layer.provide(KmsTcp.layer(local)))
+        const program = yield* Ways.launchSignal.start(app)
+        yield* connect(yield* Deferred.await(ready))
+        const held = yield* Queue.take(sockets)
+        yield* Queue.offer(sockets, held)
+        yield* Ways.drain(program, () => (held[1] as unknown as { readonly server: NodeServer }).server)
+        // The turn that follows the beginning of the drain is over by then.
+        yield* Effect.sleep("50 millis")
+        yield* Deferred.succeed(go, undefined)
+        yield* Deferred.await(opened)
+        assert.strictEqual((yield* program.ended).code, 0)
+        assert.deepStrictEqual(lines, ["job", "closed"])
+      }).pipe(Effect.scoped)
+    )
+
+    it.live("gives the peer of a handler that has let go of its socket and worked on its closeTimeout at the end", () =>
+      Effect.gen(function* () {
+        const ready = yield* Deferred.make<Server>()
+        const read = yield* Deferred.make<void>()
+        const app = Layer.effectDiscard(
+          Effect.gen(function* () {
+            const server = yield* SocketServer.SocketServer
+            yield* serve(server, (socket) =>
+              Effect.scoped(Effect.flatMap(socket.reader, ({ pull }) => pull)).pipe(
+                Effect.andThen(Deferred.succeed(read, undefined)),
+                Effect.andThen(Effect.sleep("400 millis"))
+              )
+            )
+            yield* Deferred.succeed(ready, server)
+          })
+        ).pipe(Layer.provide(KmsTcp.layer({ ...local, closeTimeout: 100 })))
+        const program = yield* Ways.launchSignal.start(app)
+        const peer = yield* Peers.connect(portOf(yield* Deferred.await(ready)), { raw: true, allowHalfOpen: true })
+        peer.send("hello")
+        yield* Deferred.await(read)
+        program.begin()
+        const { code, report } = yield* program.ended
+        assert.strictEqual(code, 0)
+        assert.isFalse(report?.forced, "it has not waited for the deadline")
       }).pipe(Effect.scoped)
     )
 

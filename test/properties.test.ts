@@ -160,7 +160,7 @@ describe("the registry of connections", () => {
   const upgraded = fc
     .tuple(
       fc.subarray<Kind>(["take", "count"]),
-      fc.array(event({ ...calls, call: 1, drain: 2 }), { maxLength: 15, size: "max" })
+      fc.array(event({ ...calls, call: 1, drain: 2, hangUp: 1 }), { maxLength: 15, size: "max" })
     )
     .map(([first, then]) => [
       ...["accept", "upgrade", "handle", ...first].map((kind) => ({

@@ -62,7 +62,7 @@ export class Connection implements Due {
   expired = false
   /** Something was left to be sent then. */
   unsent = false
-  due = Number.POSITIVE_INFINITY
+  due: number | undefined
   /** What its peer had begun has been given its time. */
   private waited = false
 
@@ -70,7 +70,7 @@ export class Connection implements Due {
     this.socket = socket
     this.carrier = socket
     this.owner = owner
-    this.quietSince = now()
+    this.quietSince = wholeNow()
   }
 
   /** Its peer has sent the beginning of something, half a head or part of a handshake, and has not been given its time. */
@@ -93,7 +93,7 @@ export class Connection implements Due {
     this.rest()
     this.waited = false
     // The drain had given the handshake its time; what comes next gets its own.
-    if (this.due !== Number.POSITIVE_INFINITY) this.schedule()
+    if (this.due !== undefined) this.schedule()
   }
 
   /** Something has come in flight. */
@@ -117,7 +117,7 @@ export class Connection implements Due {
 
   /** It is quiet from now on. */
   rest(): void {
-    this.quietSince = now()
+    this.quietSince = wholeNow()
     this.hear()
   }
 
@@ -206,7 +206,7 @@ export class Connection implements Due {
     this.owner.sweep.cancel(this)
     if (this.session !== undefined && !this.socket.writableFinished) return this.session.end()
     // Over TLS the peer is told before the end, and there is a moment to write that.
-    const isEncrypted = this.socket !== this.carrier
+    const isEncrypted = this.socket !== this.carrier || "encrypted" in this.socket
     if (isEncrypted && this.socket.writableLength === 0 && !this.socket.writableEnded) {
       this.socket.destroySoon()
       return this.closeAt(now() + 1000)
@@ -244,6 +244,9 @@ export class Connection implements Due {
     this.carrier.destroy()
   }
 }
+
+/** In whole milliseconds, none too early: a number that is not whole takes memory of its own in each record. */
+const wholeNow = (): number => Math.ceil(now())
 
 /** How long connections may take to go, in milliseconds. */
 export interface Timing {
@@ -299,8 +302,8 @@ export class Connections {
   remove(connection: Connection): void {
     if (!this.all.delete(connection)) return
     this.sweep.cancel(connection)
-    if (this.draining) connection.gone()
     this.onClose(connection)
+    connection.gone()
   }
 }
 

@@ -5,6 +5,7 @@ import * as Cause from "effect/Cause"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Runtime from "effect/Runtime"
 import type { Process } from "./process.ts"
 import type { Report } from "./report.ts"
@@ -40,10 +41,15 @@ export const teardown =
     const code = outcome?.code ?? exitCode(exit)
     // The echo of a Ctrl-C may come when nobody else listens any more, and would end the process as if nothing had.
     for (const signal of outcome?.signals ?? defaultSignals) host.onSignal(signal, () => {})
-    host.flush.pipe(Effect.timeoutOption(outcome?.flushTimeout ?? flushTimeout), Effect.runFork).addObserver(() => {
+    const end = () => {
       onExit(code)
       host.exit(code)
-    })
+    }
+    const flushing = Effect.runFork(host.flush)
+    // Mostly nothing is left to be written, and a clock for that would be most of what it takes.
+    if (flushing.pollUnsafe() !== undefined) return end()
+    const limit = Effect.timeoutOption(outcome?.flushTimeout ?? flushTimeout)
+    Effect.runFork(limit(Fiber.await(flushing))).addObserver(end)
   }
 
 const exitCode = (exit: Exit.Exit<unknown, unknown>): number => {

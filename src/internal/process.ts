@@ -28,10 +28,12 @@ export interface Process {
 
 const isTerminal = (stream: NodeJS.WriteStream): boolean => stream.isTTY && process.env["TERM"] !== "dumb"
 
+/** Whether something is on its way out. A stream whose reader has gone never calls back. */
+const isWriting = (stream: NodeJS.WriteStream): boolean =>
+  !stream.destroyed && stream.writable && stream.writableLength > 0
+
 const written = (stream: NodeJS.WriteStream): Effect.Effect<void> =>
   Effect.callback<void>((resume) => {
-    // A stream whose reader has gone never calls back.
-    if (stream.destroyed || !stream.writable) return resume(Effect.void)
     const done = () => resume(Effect.void)
     stream.once("error", done)
     stream.write("", done)
@@ -52,7 +54,11 @@ const node: Process = {
   // Node gives every signal its default action back when it starts, so the mask that nohup set is gone; what is left
   // is the variable in which the shell names the command that it started.
   ignoresHangup: () => /(^|\/)nohup$/.test(process.env["_"] ?? ""),
-  flush: Effect.all([written(process.stdout), written(process.stderr)], { concurrency: 2, discard: true }),
+  // To ask for a stream makes it, so nobody does before the end.
+  flush: Effect.suspend(() => {
+    const writing = [process.stdout, process.stderr].filter(isWriting)
+    return Effect.forEach(writing, written, { concurrency: 2, discard: true })
+  }),
   say: (line) => void process.stderr.write(`${line}\n`),
   // oxlint-disable-next-line unicorn/no-process-exit -- the one place where the process ends
   exit: (code) => process.exit(code),

@@ -98,7 +98,11 @@ export class Visit extends Handler {
     const { connection, released } = this
     if (released !== undefined) released.live = false
     connection.hear()
-    if (connection.release(this) && !this.opened && connection.owner.draining) connection.closeSoon()
+    if (connection.release(this)) {
+      // It was to close while this handler was still at work: its peer gets that time now.
+      if (connection.lingering && connection.due === undefined) connection.closeAfterFinish()
+      else if (!this.opened && connection.owner.draining) connection.closeSoon()
+    }
     this.run.ended(this)
     this.gone()
   }

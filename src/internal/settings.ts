@@ -2,7 +2,7 @@
  * The options of a shutdown, as users give them, and checked.
  */
 import type * as Duration from "effect/Duration"
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import { inWords, millis, OptionError } from "./options.ts"
 import type { Reason } from "./phase.ts"
@@ -61,7 +61,7 @@ export interface Settings {
   readonly signals: ReadonlyArray<NodeJS.Signals>
   readonly hardShutdown: boolean
   readonly uncaught: boolean
-  readonly onStopped: (report: Report) => Effect.Effect<void>
+  readonly onStopped: ((report: Report) => Effect.Effect<void>) | undefined
 }
 
 export const decode = (options: Options, host: Process): Result.Result<Settings, OptionError> =>
@@ -101,6 +101,6 @@ export const decode = (options: Options, host: Process): Result.Result<Settings,
       signals,
       hardShutdown: options.hardShutdown ?? true,
       uncaught: options.uncaught ?? true,
-      onStopped: options.onStopped ?? (() => Effect.void)
+      onStopped: options.onStopped
     }
   })

@@ -268,14 +268,17 @@ const conclude = Effect.fnUntraced(function* (
   const failed = Exit.isFailure(unwound) && !Cause.hasInterruptsOnly(unwound.cause)
   if (failed) yield* View.tell(Effect.logError("The program failed as it was shut down", unwound.cause))
   if (view !== undefined) yield* view.end(report)
-  // Half of what is left for the user, the other half to get the output out.
   const left = () => Math.max(0, shutdown.exitBy - shutdown.now())
-  yield* Effect.suspend(() => shutdown.settings.onStopped(report)).pipe(
-    Effect.catchCause((cause) => View.tell(Effect.logError("onStopped failed", cause))),
-    Effect.forkDetach({ startImmediately: true }),
-    Effect.flatMap(Fiber.await),
-    Effect.timeoutOption(left() / 2)
-  )
+  const { onStopped } = shutdown.settings
+  if (onStopped !== undefined) {
+    // Half of what is left for the user, the other half to get the output out.
+    yield* Effect.suspend(() => onStopped(report)).pipe(
+      Effect.catchCause((cause) => View.tell(Effect.logError("onStopped failed", cause))),
+      Effect.forkDetach({ startImmediately: true }),
+      Effect.flatMap(Fiber.await),
+      Effect.timeoutOption(left() / 2)
+    )
+  }
   const isLost = failed || shutdown.broken
   return { code: codeOf(report, isLost), flushTimeout: left(), host: shutdown.host, signals: shutdown.settings.signals }
 })

@@ -10,8 +10,8 @@ import type { Process } from "./process.ts"
 
 /** Something that may fall due. */
 export interface Due {
-  /** When, on the clock of `now`; `Infinity` if never. Only a sweep sets it. */
-  due: number
+  /** When, on the clock of `now`, if it is to at all. Only a sweep sets it. */
+  due: number | undefined
   expire(): void
 }
 
@@ -47,8 +47,8 @@ export class Sweep {
   }
 
   cancel(item: Due): void {
-    if (item.due === Number.POSITIVE_INFINITY) return
-    item.due = Number.POSITIVE_INFINITY
+    if (item.due === undefined) return
+    item.due = undefined
     this.waiting.delete(item)
     // Nothing is left to wait for, so nothing may keep the process waiting.
     if (this.waiting.size === 0) Deferred.doneUnsafe(this.earlier, Exit.void)
@@ -65,9 +65,9 @@ export class Sweep {
       Effect.sync(() => {
         const at = now()
         const isTime = this.next <= at
-        if (isTime) for (const item of this.waiting) if (item.due <= at) this.expire(item)
+        if (isTime) for (const item of this.waiting) if (item.due! <= at) this.expire(item)
         let next = Number.POSITIVE_INFINITY
-        for (const { due } of this.waiting) next = Math.min(next, due)
+        for (const { due } of this.waiting) next = Math.min(next, due!)
         // A timer may come a moment too early. To put it off each time would be to put it off for ever.
         this.next = isTime ? Math.max(next, at + grain) : next
         this.running = this.waiting.size > 0
@@ -78,7 +78,7 @@ export class Sweep {
   )
 
   private expire(item: Due): void {
-    item.due = Number.POSITIVE_INFINITY
+    item.due = undefined
     this.waiting.delete(item)
     try {
       item.expire()

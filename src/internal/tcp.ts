@@ -71,7 +71,9 @@ export class SocketListener extends ServerListener {
   protected onClose(connection: Connection): void {
     this.waiting.delete(connection)
     if (this.state === "draining" && connection.unsent) this.cutShort(connection)
-    this.check()
+    // Whoever reads from it hears of its end later, and may have something to hand on then.
+    if (connection.isAdopted) this.worked()
+    else this.check()
   }
 
   /** Its handler has ended, and not all that it wrote has been sent. */
