@@ -98,9 +98,12 @@ export class RegistryModel {
 
   /** Its peer has gone. */
   hangUp(line: Line): void {
+    this.gone(line)
+    if (this.state === "draining" && line.isHijacked) this.drained++
+  }
+
+  private gone(line: Line): void {
     line.isOpen = false
-    if (this.state !== "draining") return
-    if (line.isHijacked) this.drained++
     // No call comes any more to a handler that was to wait for that.
     const { handling } = line
     if (handling?.isEnding === true && handling.calls === 0) this.leave(handling)
@@ -195,7 +198,7 @@ export class RegistryModel {
     this.state = "forced"
     for (const line of this.open) {
       this.cut += line.inFlight
-      line.isOpen = false
+      this.gone(line)
     }
   }
 
