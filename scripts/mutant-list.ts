@@ -76,8 +76,8 @@ export const mutants: ReadonlyArray<Mutant> = [
     test: invariant(3),
     title: "a busy section is not counted",
     file: "internal/shutdown.ts",
-    from: "return this.gate.live.size === 0 && this.with",
-    to: "this.gate.close(); return this.with"
+    from: "if (this.gate.live.size > 0) return false",
+    to: "this.gate.close()"
   },
   {
     test: invariant(3),

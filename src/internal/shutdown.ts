@@ -65,8 +65,11 @@ export class Shutdown implements Service {
     this.phases = phases
     // What unwinds after the cut may take a quarter of the time, and leaves the rest to the finalizers beneath it.
     this.grace = settings.forceTimeout / 4
-    const listening = () => this.withShutdown().some((drain) => !drain.isDone())
-    this.gate = new Gate(listening, () => this.settling, this.left)
+    this.gate = new Gate(
+      () => !this.isDrained,
+      () => this.settling,
+      this.left
+    )
     this.account = new Account(this.gate, this.now)
     this.busyUnsafe = busyUnsafe(this.gate, clock)
   }
@@ -195,12 +198,16 @@ export class Shutdown implements Service {
     })
   }
 
+  // Asked at the end of each request of the drain: nothing is allocated for that.
   private get isQuiet(): boolean {
-    return this.gate.live.size === 0 && this.withShutdown().every((drain) => drain.isQuiet())
+    if (this.gate.live.size > 0) return false
+    for (const drain of this.account.drains) if (drain.drainOn === "shutdown" && !drain.isQuiet()) return false
+    return true
   }
 
   private get isDrained(): boolean {
-    return this.withShutdown().every((drain) => drain.isDone())
+    for (const drain of this.account.drains) if (drain.drainOn === "shutdown" && !drain.isDone()) return false
+    return true
   }
 
   /** The deadline has come: cuts every listener and every section. */
