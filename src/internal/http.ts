@@ -294,7 +294,9 @@ export class HttpListener extends ServerListener {
   protected *left(): Iterable<Held> {
     const { requests, upgrades } = this.options.handling()
     const open = new Set<ServerResponse>()
-    for (const connection of this.registry.all) for (const { response } of exchanges(connection)) open.add(response)
+    for (const connection of requests.size > 0 ? this.registry.all : []) {
+      for (const { response } of exchanges(connection)) open.add(response)
+    }
     for (const [response, fiber] of requests) {
       const exchange = (response as Keyed)[key]
       if (exchange !== undefined && !open.has(response)) yield exchanged(exchange, fiber)
