@@ -35,9 +35,8 @@ class Connection {
     client.ledger.counts.connections++
     this.socket = connect({ ...address, noDelay: true })
     this.socket.setEncoding("latin1")
-    this.socket.on("connect", () => {
-      this.port = this.socket.localPort
-    })
+    // It has its port as soon as it is being connected, and may be reset before anybody is told that it is.
+    this.socket.on("connectionAttempt", () => queueMicrotask(() => (this.port = this.socket.localPort)))
     this.socket.on("data", (chunk: string) => this.hear(chunk))
     this.socket.on("end", () => this.gone("the connection ended"))
     this.socket.on("error", (error: NodeJS.ErrnoException) => this.gone(error.code ?? error.message))
