@@ -4,11 +4,12 @@
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Effect, Layer, Schedule, Stream } from "effect"
-import { HttpRouter, HttpServerRequest, HttpServerResponse } from "effect/http"
+import { HttpRouter, HttpServerResponse } from "effect/http"
 import { Kms, KmsHttp } from "effect-kms"
 import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 import { WebSocketServer } from "ws"
+import { heldSocket } from "./held-socket.ts"
 
 export type Kind = "node:http" | "NodeHttpServer" | "effect-kms"
 
@@ -48,17 +49,7 @@ const Api = HttpRouter.serve(
         { contentType: "text/event-stream" }
       )
     ),
-    HttpRouter.add(
-      "GET",
-      "/socket",
-      Effect.gen(function* () {
-        const request = yield* HttpServerRequest.HttpServerRequest
-        const socket = yield* request.upgrade
-        const { pull } = yield* socket.reader
-        yield* Effect.ignore(Effect.forever(pull))
-        return HttpServerResponse.empty()
-      })
-    )
+    HttpRouter.add("GET", "/socket", heldSocket)
   ),
   { disableLogger: true, disableListenLog: true }
 )

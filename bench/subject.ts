@@ -19,6 +19,7 @@ import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import { WebSocketServer } from "ws"
 import { cert, key } from "../test/support/certificate.ts"
+import { heldSocket } from "./held-socket.ts"
 import { slowMillis, type Subject, type Usage } from "./kinds.ts"
 import { load, stops } from "./stops.ts"
 
@@ -87,17 +88,7 @@ const Api = HttpRouter.serve(
       "/slow",
       Effect.sync(began).pipe(Effect.andThen(Effect.sleep(slowMillis)), Effect.as(HttpServerResponse.text("slow")))
     ),
-    HttpRouter.add(
-      "GET",
-      "/socket",
-      Effect.gen(function* () {
-        const request = yield* HttpServerRequest.HttpServerRequest
-        const socket = yield* request.upgrade
-        const { pull } = yield* socket.reader
-        yield* Effect.ignore(Effect.forever(pull))
-        return HttpServerResponse.empty()
-      })
-    ),
+    HttpRouter.add("GET", "/socket", heldSocket),
     HttpRouter.add(
       "GET",
       "/*",

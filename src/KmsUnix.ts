@@ -71,6 +71,8 @@ export const make = (
  * import { Effect, Layer } from "effect"
  * import { SocketServer } from "effect/socket"
  * import { Kms, KmsUnix } from "effect-kms"
+ * import { tmpdir } from "node:os"
+ * import { join } from "node:path"
  *
  * const Time = Layer.effectDiscard(
  *   Effect.gen(function* () {
@@ -85,7 +87,7 @@ export const make = (
  *       )
  *       .pipe(Effect.forkScoped)
  *   })
- * ).pipe(Layer.provide(KmsUnix.layer({ path: "/tmp/effect-kms-time.sock" })))
+ * ).pipe(Layer.provide(KmsUnix.layer({ path: join(tmpdir(), "effect-kms-time.sock") })))
  *
  * Time.pipe(Kms.launch(), NodeRuntime.runMain({ teardown: Kms.teardown }))
  * ```

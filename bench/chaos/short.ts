@@ -7,6 +7,7 @@ import { judge, type Scenario } from "./scenario.ts"
 
 /** The plan is the same in every run; `KMS_SEED` tries others. */
 export const seed = Number(process.env["KMS_SEED"] ?? 1)
+console.log(`chaos: seed ${seed}`)
 
 /** It takes some seconds each; a busy machine may take its time. */
 export const patience = 120_000

@@ -3,13 +3,10 @@
  */
 import * as Result from "effect/Result"
 import type { Gate, Section } from "./gate.ts"
-import type { Drainable, ReleasingLayer, RunningFinalizer } from "./kms.ts"
+import type { Drainable, FinalizerEnd, ReleasingLayer, RunningFinalizer } from "./kms.ts"
 import type { Phase, Reason } from "./phase.ts"
 import { first, held } from "./place.ts"
 import type { FinalizerReport, PhaseReport, Report, SectionReport, SectionStatus, Status } from "./report.ts"
-
-/** The end of a finalizer with a name. */
-export type FinalizerEnd = Pick<FinalizerReport, "outcome" | "error">
 
 type Mutable<A> = { -readonly [K in keyof A]: A[K] }
 

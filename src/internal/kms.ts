@@ -11,8 +11,7 @@ import type * as Fiber from "effect/Fiber"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { Gate } from "./gate.ts"
 import { Phase, type Reason } from "./phase.ts"
-import type { FinalizerEnd } from "./account.ts"
-import type { ListenerReport, ListenerStatus, Status } from "./report.ts"
+import type { FinalizerReport, ListenerReport, ListenerStatus, Status } from "./report.ts"
 import type { Trace } from "./trace.ts"
 
 /** A listener's drain, as the shutdown sees it. */
@@ -44,6 +43,9 @@ export interface RunningFinalizer {
   readonly since: number
   readonly fiber: Fiber.Fiber<unknown, unknown>
 }
+
+/** How one has ended. */
+export type FinalizerEnd = Pick<FinalizerReport, "outcome" | "error">
 
 /** A layer that is being released. */
 export interface ReleasingLayer {

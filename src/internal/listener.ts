@@ -75,7 +75,7 @@ export abstract class ServerListener implements Drain.Listener {
   drains(drain: Drain.Drain): void {
     this.drain = drain
     // It may have begun, and ended something, before anybody could be told.
-    drain.check()
+    drain.worked()
   }
 
   /** Something has ended that a drain may wait for: work, or only a connection. */

@@ -54,7 +54,7 @@ const node: Process = {
   // Node gives every signal its default action back when it starts, so the mask that nohup set is gone; what is left
   // is the variable in which the shell names the command that it started.
   ignoresHangup: () => /(^|\/)nohup$/.test(process.env["_"] ?? ""),
-  // To ask for a stream makes it, so nobody does before the end.
+  // Not at the start: to ask for a stream makes it.
   flush: Effect.suspend(() => {
     const writing = [process.stdout, process.stderr].filter(isWriting)
     return Effect.forEach(writing, written, { concurrency: 2, discard: true })

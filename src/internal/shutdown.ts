@@ -7,9 +7,16 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Result from "effect/Result"
 import * as SubscriptionRef from "effect/SubscriptionRef"
-import { Account, type FinalizerEnd } from "./account.ts"
+import { Account } from "./account.ts"
 import { Gate, type Section } from "./gate.ts"
-import { busyUnsafe, type Drainable, type ReleasingLayer, type RunningFinalizer, type Service } from "./kms.ts"
+import {
+  busyUnsafe,
+  type Drainable,
+  type FinalizerEnd,
+  type ReleasingLayer,
+  type RunningFinalizer,
+  type Service
+} from "./kms.ts"
 import { type Event, type Phase, reached, Reason, step } from "./phase.ts"
 import type { OptionError } from "./options.ts"
 import type { Process } from "./process.ts"
