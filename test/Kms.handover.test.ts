@@ -1,6 +1,6 @@
 /** Work that is handed on during a drain, from whoever is in flight to whoever does it. */
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Layer, Queue } from "effect"
+import { Deferred, Effect, Exit, Layer, Queue } from "effect"
 import { HttpRouter, HttpServerResponse } from "effect/http"
 import { Kms, KmsHttp } from "effect-kms"
 import { createServer, type Server } from "node:http"
@@ -105,6 +105,41 @@ describe("a job is done before the end", () => {
       }).pipe(Effect.scoped)
     )
   }
+
+  it.live("that the handler of a late request begins when its client has gone", () =>
+    Effect.gen(function* () {
+      const lines: Array<string> = []
+      const entered = yield* Deferred.make<void>()
+      let server!: Server
+      const app = Layer.unwrap(
+        Effect.map(Kms.Kms, ({ busyUnsafe }) => {
+          server = createServer((request, response) => {
+            if (request.url === "/ok") return void response.end("ok")
+            Deferred.doneUnsafe(entered, Exit.void)
+            response.on("close", () => {
+              const leave = busyUnsafe("order")
+              lines.push(leave === undefined ? "not taken" : "taken")
+              leave?.()
+            })
+          })
+          return KmsHttp.layerNode(() => server, { port: 0, quietPeriod: "10 seconds" })
+        })
+      )
+      const program = yield* Ways.launchSignal.start(app)
+      const peer = yield* Peers.connect(port(server))
+      peer.get("/ok")
+      yield* peer.response
+      yield* Ways.drain(program, () => server)
+      // The turn that follows the beginning of the drain is over by then.
+      yield* Effect.sleep("50 millis")
+      peer.get("/order")
+      yield* Deferred.await(entered)
+      peer.socket.resetAndDestroy()
+      const { code } = yield* program.ended
+      assert.deepStrictEqual(lines, ["taken"])
+      assert.strictEqual(code, 0)
+    }).pipe(Effect.scoped)
+  )
 
   it.live("that a section begun before the drain hands on as its last act", () =>
     Effect.gen(function* () {

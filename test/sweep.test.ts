@@ -5,7 +5,7 @@ import { Process } from "../src/internal/process.ts"
 import { type Due, now, Sweep } from "../src/internal/sweep.ts"
 
 class Item implements Due {
-  due = Number.POSITIVE_INFINITY
+  due: number | undefined
   wanted = Number.POSITIVE_INFINITY
   late: number | undefined
 
@@ -46,7 +46,7 @@ describe("a sweep", () => {
       const sweep = new Sweep(Process.defaultValue())
       const [taken, off, kept] = [new Item(), new Item(), new Item()] as const
       for (const item of [taken, off, kept]) sweep.put(item, now() + 20)
-      kept.wanted = kept.due
+      kept.wanted = kept.due!
       sweep.cancel(taken)
       off.wanted = now() + 120
       sweep.put(off, off.wanted)
