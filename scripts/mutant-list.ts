@@ -659,5 +659,19 @@ export const mutants: ReadonlyArray<Mutant> = [
     file: "internal/run.ts",
     from: "if (connection.lingering && connection.due === undefined) connection.closeAfterFinish()",
     to: "if (connection.lingering) return this.run.ended(this)"
+  },
+  {
+    test: ["test/Kms.handover.test.ts", "that the handler of a late request begins when its client has gone"],
+    title: "the end of a connection with a request in flight is no end of work",
+    file: "internal/http.ts",
+    from: "if (worked) this.worked()",
+    to: "if (worked) this.check()"
+  },
+  {
+    test: ["test/connections.test.ts", "counts as gone at once, and once"],
+    title: "a connection that was destroyed counts until it says that it has closed",
+    file: "internal/connections.ts",
+    from: "if (!isEncrypted && !this.hijacked) this.owner.remove(this)",
+    to: "void isEncrypted"
   }
 ]
