@@ -114,6 +114,13 @@ const once = (kind: Kind, { clients, protocol }: Case): Effect.Effect<Ended> =>
     }
   }).pipe(Effect.scoped)
 
+const chosen = (all: ReadonlyArray<Case>, { cases }: Options): ReadonlyArray<Case> => {
+  const some = all.filter(({ name }) => cases.length === 0 || cases.some((part) => name.includes(part)))
+  if (some.length === 0)
+    throw new Error(`--case ${cases.join(", ")} is none of ${all.map(({ name }) => name).join("; ")}`)
+  return some
+}
+
 /** Measured in every round, but where it has not ended in time once: it will not the next time either. */
 const measure = Effect.fnUntraced(function* (options: Options, each: Case, kinds: ReadonlyArray<Kind>) {
   const hopeless = new Set<string>()
@@ -155,7 +162,7 @@ export const exit = Effect.fnUntraced(function* (options: Options) {
   yield* Console.log(`\n## From the end of the last work to the end of the process\n`)
   const spent: Array<ReadonlyArray<string>> = []
   yield* head(["in flight at SIGTERM", "effect-kms", "`node:http`", "`NodeHttpServer`", "over `node:http`", "target"])
-  for (const each of cases) {
+  for (const each of chosen(cases, options)) {
     const { base, effect, name } = each
     const measured = yield* measure(options, each, ["effect-kms", base, effect])
     const extra = paired(measured, "effect-kms", base, (a, b) => millis(a) - millis(b))
@@ -176,7 +183,7 @@ export const scale = Effect.fnUntraced(function* (options: Options) {
   const few = { ...options, rounds: Math.min(options.rounds, 5) }
   yield* Console.log(`\n## How that grows with their number\n`)
   yield* head(["in flight at SIGTERM", "effect-kms", "`node:http`"])
-  for (const each of growing) {
+  for (const each of chosen(growing, options)) {
     const measured = yield* measure(few, each, ["effect-kms", each.base])
     yield* row([each.name, time(measured, "effect-kms"), time(measured, each.base)])
   }
@@ -186,7 +193,7 @@ export const beside = Effect.fnUntraced(function* (options: Options) {
   const few = { ...options, rounds: Math.min(options.rounds, 3) }
   const kinds: ReadonlyArray<Kind> = ["effect-kms", "node:http", "NodeHttpServer", ...peers]
   yield* Console.log(`\n## The same beside every peer\n`)
-  const besides = [kept, ...cases]
+  const besides = chosen([kept, ...cases], options)
   const columns = new Map<Kind, Array<string>>(kinds.map((kind) => [kind, []]))
   for (const each of besides) {
     const measured = yield* measure(few, each, kinds)

@@ -2,6 +2,8 @@
  * All benchmarks, or those that are named, one after the other. Prints Markdown.
  *
  * `npm run bench -- cpu memory growth startup exit scale peers lost far --rounds 30 --seed 1 --million`
+ *
+ * `--case "1,000 requests"` takes of `exit`, `scale` and `peers` only what has this in its name, and may be given again.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Console, Effect } from "effect"
@@ -31,11 +33,17 @@ const { positionals, values } = parseArgs({
   options: {
     rounds: { type: "string", default: "30" },
     seed: { type: "string", default: `${Math.floor(Math.random() * 2 ** 31)}` },
-    million: { type: "boolean", default: false }
+    million: { type: "boolean", default: false },
+    case: { type: "string", multiple: true, default: [] }
   }
 })
 
-const options: Options = { rounds: Number(values.rounds), seed: Number(values.seed), million: values.million }
+const options: Options = {
+  rounds: Number(values.rounds),
+  seed: Number(values.seed),
+  million: values.million,
+  cases: values.case
+}
 if (!(options.rounds >= 1 && Number.isInteger(options.rounds) && Number.isInteger(options.seed))) {
   throw new Error("--rounds and --seed are whole numbers")
 }

@@ -14,6 +14,8 @@ export interface Options {
   readonly seed: number
   /** A million short connections. */
   readonly million: boolean
+  /** Parts of the names of cases; all of them where there are none. */
+  readonly cases: ReadonlyArray<string>
 }
 
 export const node = (file: string, argument: unknown): Effect.Effect<Program, never, Scope.Scope> =>

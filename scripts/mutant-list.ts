@@ -33,6 +33,7 @@ const report = (name: string): Test => ["test/report.test.ts", name]
 const observe = (name: string): Test => ["test/observe.test.ts", name]
 const place = (name: string): Test => ["test/place.test.ts", name]
 const hangs = (kind: string): Test => ["test/e2e/hangs.test.ts", `what holds on: ${kind}`]
+const http = (name: string): Test => ["test/KmsHttp.test.ts", name]
 const kmsTest = (name: string): Test => ["test/KmsTest.test.ts", name]
 const config = (name: string): Test => ["test/config.test.ts", name]
 
@@ -673,5 +674,26 @@ export const mutants: ReadonlyArray<Mutant> = [
     file: "internal/connections.ts",
     from: "if (!isEncrypted && !this.hijacked) this.owner.remove(this)",
     to: "void isEncrypted"
+  },
+  {
+    test: http("an application that is closed by a request of its own, in the first step of it, answers it"),
+    title: "a handler in its first step is not counted",
+    file: "internal/serve.ts",
+    from: "if (this.newest !== undefined) fibers.add(this.newest)",
+    to: "void fibers"
+  },
+  {
+    test: http("closing one lets its requests finish"),
+    title: "handlers that run when their application ends are not counted",
+    file: "internal/serve.ts",
+    from: "for (const fiber of this.running()) this.tell(fiber)",
+    to: "void this.running()"
+  },
+  {
+    test: http("a listener that the server had before the application sees each response as the drain has made it"),
+    title: "a request is known when it comes to the application, and no sooner",
+    file: "internal/open.ts",
+    from: "if (!batch.isHeld(server.rawListeners(event)[0]))",
+    to: "if (server.listenerCount(event) === 0)"
   }
 ]

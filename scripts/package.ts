@@ -17,7 +17,7 @@ const versionOf = (directory: string): string =>
 const installed = (name: string) => `${name}@${versionOf(join("node_modules", name))}`
 
 const tarball = join(temporary, `effect-kms-${versionOf(".")}.tgz`)
-run(".", "npm", "pack", "--pack-destination", temporary)
+run(".", "npm", "pack", "--silent", "--pack-destination", temporary)
 run(".", "publint", "--strict", tarball)
 run(".", "attw", "--profile", "esm-only", tarball)
 

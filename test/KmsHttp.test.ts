@@ -1146,6 +1146,50 @@ describe("KmsHttp", () => {
     )
   })
 
+  it.effect("an application that is closed by a request of its own, in the first step of it, answers it", () =>
+    Effect.gen(function* () {
+      const own = yield* Scope.make()
+      const closed = yield* Deferred.make<void>()
+      yield* answers("other")
+      const server = yield* HttpServer.HttpServer
+      const closing = server.serve(
+        Effect.gen(function* () {
+          const close = Effect.andThen(Scope.close(own, Exit.void), Deferred.succeed(closed, undefined))
+          yield* Effect.forkDetach(close, { startImmediately: true })
+          yield* Effect.interruptible(Effect.repeat(turn, { times: 20 }))
+          return HttpServerResponse.text("closing")
+        })
+      )
+      yield* Scope.provide(closing, own)
+      assert.strictEqual(yield* get, "closing")
+      yield* Deferred.await(closed)
+      assert.strictEqual(yield* get, "other")
+    }).pipe(Effect.provide(KmsHttp.layerTest), Effect.scoped)
+  )
+
+  it.effect("a listener that the server had before the application sees each response as the drain has made it", () =>
+    Effect.gen(function* () {
+      const own = yield* Scope.make()
+      const [node, begun] = observed()
+      const seen: Array<boolean> = []
+      node.on("request", (_, { shouldKeepAlive }) => void seen.push(shouldKeepAlive))
+      const server = yield* Scope.provide(
+        KmsHttp.make(() => node, { ...local, quietPeriod: "10 seconds" }),
+        own
+      )
+      yield* Scope.provide(server.serve(Effect.succeed(HttpServerResponse.text("home"))), own)
+      const peer = yield* dial(yield* Effect.provideService(port, HttpServer.HttpServer, server))
+      yield* peer.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+      yield* peer.until(/home$/)
+      const closing = yield* Effect.forkChild(Scope.close(own, Exit.void), { startImmediately: true })
+      yield* begun
+      yield* peer.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+      yield* peer.closed
+      yield* Fiber.join(closing)
+      assert.deepStrictEqual(seen, [true, false])
+    })
+  )
+
   it.effect("a request that comes before anyone serves is answered once someone does", () =>
     Effect.gen(function* () {
       const arrived = yield* Deferred.make<void>()

@@ -10,30 +10,48 @@ import type { Process } from "./process.ts"
 /** Over HTTP/1 a tunnel has a socket in place of the response, and what came with its head as a third argument. */
 export type OnRequest = (request: IncomingMessage, response: ServerResponse, ...rest: ReadonlyArray<unknown>) => void
 
+/** What knows of every request before anyone answers it. */
+export interface Door {
+  /** May be told of one more than once. */
+  readonly onRequest: (request: IncomingMessage, response: ServerResponse) => void
+  /** Whether responses ask their clients to leave. */
+  readonly isLeaving: () => boolean
+  /** Whether a request came too late to be answered at all. */
+  readonly isRefused: (response: ServerResponse) => boolean
+}
+
+/** The events of a server that bring a request and its response, whatever the protocol. */
+export const requests: ReadonlyArray<string> = ["request", "checkContinue", "checkExpectation"]
+
 export class Batch {
   private readonly held: Array<() => void> = []
   private readonly host: Process
-  private readonly isLeaving: () => boolean
-  private readonly isRefused: (response: ServerResponse) => boolean
+  private readonly door: Door
+  private readonly holding = new Set<unknown>()
 
-  /**
-   * `isLeaving` tells whether responses ask their clients to leave, `isRefused` whether a request came too late to be
-   * answered at all.
-   */
-  constructor(host: Process, isLeaving: () => boolean, isRefused: (response: ServerResponse) => boolean) {
+  constructor(host: Process, door: Door) {
     this.host = host
-    this.isLeaving = isLeaving
-    this.isRefused = isRefused
+    this.door = door
   }
 
-  /** The same listener, but for requests that have to wait. */
-  hold(listener: OnRequest): OnRequest {
-    return (request, response, ...rest) => {
-      if (!this.isLeaving()) return listener(request, response, ...rest)
-      if (this.isRefused(response)) return
+  /** The same listener for `event`, told of a request once the door has seen it, and later of one that has to wait. */
+  hold(event: string, listener: OnRequest): OnRequest {
+    const { door } = this
+    const sees = requests.includes(event)
+    const holds: OnRequest = (request, response, ...rest) => {
+      if (sees) door.onRequest(request, response)
+      if (!door.isLeaving()) return listener(request, response, ...rest)
+      if (door.isRefused(response)) return
       this.held.push(() => listener(request, response, ...rest))
       if (this.held.length === 1) Effect.runFork(this.host.turn).addObserver(this.release)
     }
+    this.holding.add(holds)
+    return holds
+  }
+
+  /** Whether `hold` has made it. */
+  isHeld(listener: unknown): boolean {
+    return this.holding.has(listener)
   }
 
   // Each in a task of its own: one that throws keeps none of the others.

@@ -11,7 +11,7 @@ import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import type { Server } from "node:http"
 import { Server as TlsServer } from "node:tls"
-import { Batch, type OnRequest } from "./batch.ts"
+import { Batch, type OnRequest, requests } from "./batch.ts"
 import type { BindError } from "./bind.ts"
 import * as Drain from "./drain.ts"
 import { HttpListener, type Options as HttpOptions } from "./http.ts"
@@ -82,10 +82,12 @@ export const open = Effect.fnUntraced(function* (
   yield* serveError(Effect.fromResult(isUnused(server)))
   const kind = isHttp2(server) ? "http2" : server instanceof TlsServer ? "https" : "http"
   const listener = new HttpListener(server, { ...spec, kind, timing, host })
-  spec.attach(server, new Batch(host, listener.isLeaving, listener.isRefused))
-  follow(server, "request", listener.onRequest)
-  follow(server, "checkContinue", listener.onRequest)
-  follow(server, "checkExpectation", listener.onRequest)
+  const batch = new Batch(host, listener)
+  spec.attach(server, batch)
+  for (const event of requests) {
+    // One that is held tells of a request itself, and one listener costs less than two.
+    if (!batch.isHeld(server.rawListeners(event)[0])) follow(server, event, listener.onRequest)
+  }
   follow(server, "upgrade", listener.onHijack)
   follow(server, "connect", listener.onHijack)
   const drain = yield* serveError(listen(listener, server, options, drainOptions, spec.release))
@@ -96,13 +98,13 @@ const isHttp2 = (server: Server): boolean => "updateSettings" in server
 
 /** Holds the requests that the server's own listeners answer. */
 export const holdAll = (server: Server, batch: Batch): void => {
-  const events = ["request", "checkContinue", "checkExpectation"]
+  const events = [...requests]
   // Over HTTP/2 a tunnel is a stream as any other; over HTTP/1 it is a socket, and nothing comes after it.
   if (isHttp2(server)) events.push("connect")
   for (const event of events) {
     const listeners = server.rawListeners(event) as Array<OnRequest>
     server.removeAllListeners(event)
-    for (const listener of listeners) server.on(event, batch.hold(listener))
+    for (const listener of listeners) server.on(event, batch.hold(event, listener))
   }
 }
 

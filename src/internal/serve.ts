@@ -88,7 +88,10 @@ export interface Options {
 
 /** One application on the listener. */
 export class Serve implements Carrier {
-  handlers = 0
+  /** Handlers that tell of their end: those of upgrades, and from when it ends on all others. */
+  private told = 0
+  /** The handler that began last: in its first step no scope knows it yet. */
+  private newest: Fiber.Fiber<unknown, unknown> | undefined
   /** The handlers of requests that may upgrade, or have. */
   readonly upgrades = new Set<Upgrade>()
   /** Those of other requests that ran when nobody waited for them any longer. */
@@ -144,17 +147,33 @@ export class Serve implements Carrier {
     this.upgradeHandlers = standIn.take()
   })
 
-  /** Counts the fibers of requests: one observer for all of them, so that a request costs no closure. */
+  get handlers(): number {
+    return this.isEnding ? this.told : this.told + this.running().length
+  }
+
+  /** Nobody waits for the handlers of requests until it ends, and until then they cost nothing. */
   private readonly counted = (app: App): App =>
     Effect.withFiber((fiber) => {
-      this.handlers++
-      fiber.addObserver(this.onEnd)
+      if (this.isEnding) this.tell(fiber)
+      else this.newest = fiber
       return app
     })
 
+  /** The handlers of requests that have not ended. */
+  private running(): ReadonlyArray<Fiber.Fiber<unknown, unknown>> {
+    const fibers = new Set(fibersIn(this.scopes[0]))
+    if (this.newest !== undefined) fibers.add(this.newest)
+    return Array.from(fibers).filter((fiber) => fiber.pollUnsafe() === undefined)
+  }
+
+  private tell(fiber: Fiber.Fiber<unknown, unknown>): void {
+    this.told++
+    fiber.addObserver(this.onEnd)
+  }
+
   private readonly onEnd = (): void => {
-    this.handlers--
-    if (this.handlers === 0 && this.isEnding) Deferred.doneUnsafe(this.empty, Exit.void)
+    this.told--
+    if (this.told === 0 && this.isEnding) Deferred.doneUnsafe(this.empty, Exit.void)
     this.options.onWorked()
   }
 
@@ -209,7 +228,7 @@ export class Serve implements Carrier {
       const request = fiber.context.mapUnsafe.get(HttpServerRequest.key) as HttpServerRequest
       const connection = of(NodeHttpServerRequest.toIncomingMessage(request).socket)
       const upgrade = new Upgrade(fiber, connection, request)
-      this.handlers++
+      this.told++
       this.upgrades.add(upgrade)
       connection?.adopt(upgrade)
       fiber.addObserver(() => {
@@ -227,14 +246,17 @@ export class Serve implements Carrier {
 
   /** Ends what has no end of its own: event streams and upgraded connections. */
   end(): void {
-    if (!Deferred.doneUnsafe(this.ending, Exit.void)) return
+    if (this.isEnding) return
+    for (const fiber of this.running()) this.tell(fiber)
+    this.newest = undefined
+    Deferred.doneUnsafe(this.ending, Exit.void)
     for (const listener of this.listeners) listener()
     for (const upgrade of Array.from(this.upgrades)) upgrade.end()
     for (const [carrier, source] of this.carriers) {
       source.unpipe(carrier)
       carrier.end()
     }
-    if (this.handlers === 0) Deferred.doneUnsafe(this.empty, Exit.void)
+    if (this.told === 0) Deferred.doneUnsafe(this.empty, Exit.void)
   }
 
   // A request carries its calls itself: it is in flight until all of them have been answered.

@@ -19,8 +19,8 @@ export class Serves {
 
   /** Answers for `server`. */
   attach(server: Server, batch: Batch): void {
-    server.on("request", batch.hold(this.onRequest))
-    server.on("checkContinue", batch.hold(this.onCheckContinue))
+    server.on("request", batch.hold("request", this.onRequest))
+    server.on("checkContinue", batch.hold("checkContinue", this.onCheckContinue))
     server.on("upgrade", this.onUpgrade)
   }
 
