@@ -119,7 +119,7 @@ export const make = Effect.fnUntraced(function* (
     handlers: () => serves.parts.handlers,
     abandoned: () => serves.parts.unended,
     handling: serves.handling,
-    isEndless: () => false,
+    isEndless: undefined,
     attach: (server, batch) => serves.attach(server, batch),
     // Runs after every application has closed, and the drain is over.
     release: (exit) => bounded(Scope.close(own, exit), kms.grace)
@@ -179,7 +179,7 @@ export const layerNode = (
         handlers: () => 0,
         abandoned: () => 0,
         handling: () => ({ requests: new Map(), upgrades: [] }),
-        isEndless: streams === "end" ? isEventStream : streams === "wait" ? () => false : streams,
+        isEndless: streams === "end" ? isEventStream : streams === "wait" ? undefined : streams,
         attach: holdAll,
         release: () => Effect.void
       })

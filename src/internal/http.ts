@@ -60,8 +60,8 @@ export interface Options {
   readonly abandoned: () => number
   /** Those handlers, where they are fibers. */
   readonly handling: () => Handling
-  /** Whether a response that has started goes on for ever. */
-  readonly isEndless: (response: ServerResponse) => boolean
+  /** Whether a response that has started goes on for ever. Without it, whoever answers ends those by himself. */
+  readonly isEndless: ((response: ServerResponse) => boolean) | undefined
 }
 
 /**
@@ -146,7 +146,7 @@ export class HttpListener extends ServerListener {
       connection.work = exchange
     }
     if (this.state !== "open") this.askToLeave(exchange)
-    if (this.state === "draining") endWhenEndless(response, this.options.isEndless)
+    if (this.state === "draining") this.endWhenEndless(exchange)
   }
 
   /** A stream above the last one that the peer was told of. It is refused in a later turn: now it is still being read. */
@@ -231,9 +231,7 @@ export class HttpListener extends ServerListener {
     this.options.onDrain()
     const sessions: Array<Session> = []
     for (const connection of this.registry.all) {
-      if (connection.inFlight > 0) {
-        for (const { response } of exchanges(connection)) endWhenEndless(response, this.options.isEndless)
-      }
+      if (connection.inFlight > 0) for (const exchange of exchanges(connection)) this.endWhenEndless(exchange)
       this.letGo(connection, (session) => sessions.push(session))
     }
     endAll(sessions, this.host)
@@ -249,6 +247,11 @@ export class HttpListener extends ServerListener {
     server._emitCloseIfDrained = () => {}
     this.server.close()
     delete server._emitCloseIfDrained
+  }
+
+  private endWhenEndless({ response }: Exchange): void {
+    const { isEndless } = this.options
+    if (isEndless !== undefined) endWhenEndless(response, isEndless)
   }
 
   private lastResponse(connection: Connection): void {
