@@ -63,7 +63,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     test: invariant(2),
     title: "a connection that has half a request is closed at once",
     file: "internal/connections.ts",
-    from: "this.waited = true\n      this.closeAt(now() + closeTimeout)",
+    from: "this.waited = true\n    this.closeSoon()",
     to: "this.close()"
   },
   {

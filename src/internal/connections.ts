@@ -168,13 +168,16 @@ export class Connection implements Due {
 
   /** When a connection with nothing in flight is to close, the drain having begun. */
   schedule(): void {
-    const { closeTimeout, quietPeriod } = this.owner.timing
-    if (this.isBeginning) {
-      this.waited = true
-      this.closeAt(now() + closeTimeout)
-    } else {
-      this.closeAt(this.quietSince + quietPeriod)
-    }
+    const due = this.quietSince + this.owner.timing.quietPeriod
+    // Where its time has come already, what its peer has begun is asked in a turn, and with 10,000 only once.
+    if (due > now() && this.isBeginning) this.awaitBegun()
+    else this.closeAt(due)
+  }
+
+  /** Its peer has `closeTimeout` to finish what it has begun, and gets that once. */
+  awaitBegun(): void {
+    this.waited = true
+    this.closeSoon()
   }
 
   closeAt(due: number): void {
@@ -194,7 +197,7 @@ export class Connection implements Due {
     if (this.inFlight > 0 && !this.hijacked) return
     // Its handler has given an answer, which is still on its way.
     if (this.answered && this.socket.writableLength > 0) return this.closeSoon()
-    if (!this.hijacked && !this.lingering && this.isBeginning) return this.schedule()
+    if (!this.hijacked && !this.lingering && this.isBeginning) return this.awaitBegun()
     this.expired = true
     this.unsent = this.socket.writableLength > 0
     // Nobody asks after the others, and to ask the system for each of 10,000 takes its time.

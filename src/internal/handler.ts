@@ -94,7 +94,7 @@ export class Handler implements Hold, Carrier, Adopter {
       connection.rest()
       return connection.schedule()
     }
-    if (connection.isBeginning) connection.schedule()
+    if (connection.isBeginning) connection.awaitBegun()
     else this.leave()
   }
 

@@ -230,9 +230,10 @@ export class HttpListener extends ServerListener {
     if (!warned) this.onLameDuck()
     this.options.onDrain()
     const sessions: Array<Session> = []
+    const end = (session: Session) => sessions.push(session)
     for (const connection of this.registry.all) {
       if (connection.inFlight > 0) for (const exchange of exchanges(connection)) this.endWhenEndless(exchange)
-      this.letGo(connection, (session) => sessions.push(session))
+      this.letGo(connection, end)
     }
     endAll(sessions, this.host)
     if (this.registry.all.size === 0) this.letGoOfServer()
@@ -240,13 +241,16 @@ export class HttpListener extends ServerListener {
 
   /**
    * The listening socket has closed long ago. What is left is the timer that looks for slow heads, which keeps the server
-   * in memory; only `close` ends it, and is not to tell the server's own listeners once more that it has closed.
+   * in memory; only `close` ends it. It is not to tell the server's own listeners once more that it has closed, and not to
+   * look through 10,000 connections which have just been destroyed for one that is idle.
    */
   private letGoOfServer(): void {
-    const server = this.server as { _emitCloseIfDrained?: () => void }
+    const server = this.server as { _emitCloseIfDrained?: () => void; closeIdleConnections?: () => void }
     server._emitCloseIfDrained = () => {}
+    server.closeIdleConnections = () => {}
     this.server.close()
     delete server._emitCloseIfDrained
+    delete server.closeIdleConnections
   }
 
   private endWhenEndless({ response }: Exchange): void {

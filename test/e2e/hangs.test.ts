@@ -7,7 +7,7 @@ const fixture = beside(import.meta.url, "./fixtures/hangs.ts")
 
 const at = (name: string) => `, in ${name} at /\\S*/hangs\\.ts:\\d+:\\d+`
 const peer = "127\\.0\\.0\\.1:\\d+"
-const age = "for \\d+ms"
+const age = "for [\\d.]+m?s"
 
 /** What the log says at the deadline, and what has still not ended when the process is given up. */
 const kinds: Record<string, { readonly cut: ReadonlyArray<string>; readonly hung?: ReadonlyArray<string> }> = {
