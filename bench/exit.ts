@@ -68,6 +68,8 @@ const kept: Case = {
   clients: { what: "slow", count: 1 }
 }
 
+const everyone: ReadonlyArray<Kind> = ["effect-kms", "node:http", "NodeHttpServer", ...peers]
+
 const growing: ReadonlyArray<Case> = [
   ...[10, 100].map(slow),
   ...[10, 100, 1000].map(idle),
@@ -160,47 +162,39 @@ const clientsOf = (measured: Measured<Ended>, kind: Kind): string => measured.ge
 
 export const exit = Effect.fnUntraced(function* (options: Options) {
   yield* Console.log(`\n## From the end of the last work to the end of the process\n`)
+  const some = chosen([...cases, kept], options)
   const spent: Array<ReadonlyArray<string>> = []
+  const columns = new Map<Kind, Array<string>>(everyone.map((kind) => [kind, []]))
   yield* head(["in flight at SIGTERM", "effect-kms", "`node:http`", "`NodeHttpServer`", "over `node:http`", "target"])
-  for (const each of chosen(cases, options)) {
+  for (const each of some) {
     const { base, effect, name } = each
-    const measured = yield* measure(options, each, ["effect-kms", base, effect])
+    const measured = yield* measure(options, each, Array.from(new Set([base, effect, ...everyone])))
+    for (const kind of everyone) {
+      columns.get(kind)!.push([time(measured, kind), clientsOf(measured, kind)].filter(Boolean).join("<br>"))
+    }
+    if (each === kept) continue
     const extra = paired(measured, "effect-kms", base, (a, b) => millis(a) - millis(b))
-    const times = (["effect-kms", base, effect] as const).map((kind) => time(measured, kind))
+    const three = ["effect-kms", base, effect] as const
+    const times = three.map((kind) => time(measured, kind))
     yield* row([name, ...times, told(extra, 1, " ms"), within(extra, of(measured, base, millis))])
-    const cpu = (kind: Kind) => told(of(measured, kind, spentBy), 0, " ms")
-    spent.push([name, cpu("effect-kms"), cpu(base), cpu(effect)])
+    spent.push([name, ...three.map((kind) => told(of(measured, kind, spentBy), 0, " ms"))])
   }
   yield* Console.log(`\nCPU time of the process from the signal to its end:\n`)
   yield* head(["in flight at SIGTERM", "effect-kms", "`node:http`", "`NodeHttpServer`"])
   for (const cells of spent) yield* row(cells)
+  yield* Console.log(`\nBeside every peer:\n`)
+  yield* head(["", ...some.map(({ name }) => name)])
+  for (const [kind, cells] of columns) yield* row([kind, ...cells])
 })
 
 const spentBy = ({ cpu }: Ended): number => cpu ?? Number.NaN
 
 /** How it grows with the number. */
 export const scale = Effect.fnUntraced(function* (options: Options) {
-  const few = { ...options, rounds: Math.min(options.rounds, 5) }
   yield* Console.log(`\n## How that grows with their number\n`)
   yield* head(["in flight at SIGTERM", "effect-kms", "`node:http`"])
   for (const each of chosen(growing, options)) {
-    const measured = yield* measure(few, each, ["effect-kms", each.base])
+    const measured = yield* measure(options, each, ["effect-kms", each.base])
     yield* row([each.name, time(measured, "effect-kms"), time(measured, each.base)])
   }
-})
-
-export const beside = Effect.fnUntraced(function* (options: Options) {
-  const few = { ...options, rounds: Math.min(options.rounds, 3) }
-  const kinds: ReadonlyArray<Kind> = ["effect-kms", "node:http", "NodeHttpServer", ...peers]
-  yield* Console.log(`\n## The same beside every peer\n`)
-  const besides = chosen([kept, ...cases], options)
-  const columns = new Map<Kind, Array<string>>(kinds.map((kind) => [kind, []]))
-  for (const each of besides) {
-    const measured = yield* measure(few, each, kinds)
-    for (const kind of kinds) {
-      columns.get(kind)!.push([time(measured, kind), clientsOf(measured, kind)].filter(Boolean).join("<br>"))
-    }
-  }
-  yield* head(["", ...besides.map(({ name }) => name)])
-  for (const kind of kinds) yield* row([kind, ...columns.get(kind)!])
 })

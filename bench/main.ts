@@ -1,9 +1,9 @@
 /**
  * All benchmarks, or those that are named, one after the other. Prints Markdown.
  *
- * `npm run bench -- cpu memory growth startup exit scale peers lost far --rounds 30 --seed 1 --million`
+ * `npm run bench -- cpu memory growth startup exit scale lost far --rounds 30 --seed 1 --million`
  *
- * `--case "1,000 requests"` takes of `exit`, `scale` and `peers` only what has this in its name, and may be given again.
+ * `--case "1,000 requests"` takes of `exit` and `scale` only what has this in its name, and may be given again.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Console, Effect } from "effect"
@@ -23,7 +23,6 @@ const sections: Record<string, (options: Options) => Effect.Effect<void>> = {
   growth: Memory.growth,
   exit: Exit.exit,
   scale: Exit.scale,
-  peers: Exit.beside,
   lost,
   far
 }
