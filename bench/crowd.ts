@@ -10,7 +10,7 @@
  *
  * All of them leave when they are told to: by `Connection: close`, GOAWAY or the end of the connection. Prints `ready` once
  * everything that can be answered has been, and `ended` with the time (see `clock.ts`) of the last answer, or of the last
- * close frame, once all have come.
+ * close frame, once all have come or can come no more.
  */
 import { connect as connectHttp2 } from "node:http2"
 import { connect, type Socket } from "node:net"
@@ -44,11 +44,23 @@ const isReady = (): void => {
   if (opened < count) open()
 }
 
+let at = 0
+
 const hasEnded = (how: string): void => {
   ended++
+  at = clock()
   told[how] = (told[how] ?? 0) + 1
-  if (ended === count) console.log(`ended ${JSON.stringify({ at: clock(), told } satisfies Ending)}`)
+  if (ended === count) tell()
 }
+
+const tell = (): void => console.log(`ended ${JSON.stringify({ at, told } satisfies Ending)}`)
+
+// Nothing is open any more, and some were never answered.
+process.on("exit", () => {
+  if (ended === count) return
+  told["without an answer"] = count - ended
+  tell()
+})
 
 const tcp = (onData: (chunk: Buffer, socket: Socket) => void): Socket => {
   const socket = connect({ port, host: "127.0.0.1" })

@@ -116,12 +116,11 @@ const once = (kind: Kind, { clients, protocol }: Case): Effect.Effect<Ended> =>
     }
   }).pipe(Effect.scoped)
 
-const chosen = (all: ReadonlyArray<Case>, { cases }: Options): ReadonlyArray<Case> => {
-  const some = all.filter(({ name }) => cases.length === 0 || cases.some((part) => name.includes(part)))
-  if (some.length === 0)
-    throw new Error(`--case ${cases.join(", ")} is none of ${all.map(({ name }) => name).join("; ")}`)
-  return some
-}
+/** What `--case` may choose of. */
+export const names: ReadonlyArray<string> = [...cases, kept, ...growing].map(({ name }) => name)
+
+const chosen = (all: ReadonlyArray<Case>, { cases }: Options): ReadonlyArray<Case> =>
+  all.filter(({ name }) => cases.length === 0 || cases.some((part) => name.includes(part)))
 
 /** Measured in every round, but where it has not ended in time once: it will not the next time either. */
 const measure = Effect.fnUntraced(function* (options: Options, each: Case, kinds: ReadonlyArray<Kind>) {

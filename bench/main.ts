@@ -48,6 +48,9 @@ if (!(options.rounds >= 1 && Number.isInteger(options.rounds) && Number.isIntege
 }
 const unknown = positionals.filter((name) => sections[name] === undefined)
 if (unknown.length > 0) throw new Error(`There is no ${unknown.join(", ")}: ${Object.keys(sections).join(", ")}`)
+for (const part of options.cases) {
+  if (!Exit.names.some((name) => name.includes(part))) throw new Error(`No case has ${part}: ${Exit.names.join("; ")}`)
+}
 const names = positionals.length === 0 ? Object.keys(sections) : positionals
 
 const program = Effect.gen(function* () {

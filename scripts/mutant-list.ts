@@ -679,8 +679,22 @@ export const mutants: ReadonlyArray<Mutant> = [
     test: http("an application that is closed by a request of its own, in the first step of it, answers it"),
     title: "a handler in its first step is not counted",
     file: "internal/serve.ts",
-    from: "if (this.newest !== undefined) fibers.add(this.newest)",
-    to: "void fibers"
+    from: "[...fibersIn(this.scopes[0]), ...this.beginning]",
+    to: "fibersIn(this.scopes[0])"
+  },
+  {
+    test: http("an application that is served after the drain has begun answers what still comes, and is waited for"),
+    title: "an application that comes when the drain has begun is not told",
+    file: "internal/serves.ts",
+    from: "if (this.drained) serve.end()",
+    to: "void serve"
+  },
+  {
+    test: http("nothing is kept of a request that has been answered"),
+    title: "the handlers of all requests are kept",
+    file: "internal/serve.ts",
+    from: "if (this.depth === 0) this.beginning.length = 0",
+    to: "void this.beginning"
   },
   {
     test: http("closing one lets its requests finish"),

@@ -5,7 +5,7 @@
  *     npm run mutants [part of a test or title]
  *     npm run mutants -- --tested
  *
- * Each test has to pass as it is, too; with `--tested` all of them have just done so, and are not asked again.
+ * Each test has to pass as it is, too; with `--tested` it does so elsewhere in the same run, and is not asked again.
  *
  * Works on copies of the project, six at a time since most of it waits, and leaves nothing behind.
  */

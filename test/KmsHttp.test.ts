@@ -60,6 +60,8 @@ import { createServer as createSecureServer, request } from "node:https"
 import { closeSync, openSync } from "node:fs"
 import { type AddressInfo, createServer as createNetServer, type Server as NetServer } from "node:net"
 import { type Duplex, Readable } from "node:stream"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import WebSocket from "ws"
 import { dial, type Listener, listeners, port, serving } from "./support/app.ts"
 import { cert, key } from "./support/certificate.ts"
@@ -1165,6 +1167,65 @@ describe("KmsHttp", () => {
       yield* Deferred.await(closed)
       assert.strictEqual(yield* get, "other")
     }).pipe(Effect.provide(KmsHttp.layerTest), Effect.scoped)
+  )
+
+  it.live("an application that is served after the drain has begun answers what still comes, and is waited for", () =>
+    Effect.gen(function* () {
+      const own = yield* Scope.make()
+      const [node, begun] = observed()
+      const ended: Array<string> = []
+      const options = { ...local, quietPeriod: "10 seconds", drainTimeout: "10 seconds" } as const
+      const server = yield* Scope.provide(
+        KmsHttp.make(() => node, options),
+        own
+      )
+      const peer = yield* dial(yield* Effect.provideService(port, HttpServer.HttpServer, server))
+      // It is beyond the accept queue once it has been answered anything, and there is nobody yet who would.
+      yield* turn
+      const closing = yield* Effect.forkChild(
+        Effect.andThen(
+          Scope.close(own, Exit.void),
+          Effect.sync(() => ended.push("drain"))
+        ),
+        { startImmediately: true }
+      )
+      yield* begun
+      const late = Effect.gen(function* () {
+        yield* Effect.addFinalizer(() =>
+          Effect.andThen(
+            Effect.sleep("200 millis"),
+            Effect.sync(() => ended.push("handler"))
+          )
+        )
+        return HttpServerResponse.text("late")
+      })
+      yield* server.serve(late)
+      yield* peer.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+      assert.match(yield* peer.closed, /^HTTP\/1\.1 200 OK\r\n[^]*late$/)
+      assert.isTrue(Option.isSome(yield* Effect.timeoutOption(Fiber.join(closing), "5 seconds")))
+      assert.deepStrictEqual(ended, ["handler", "drain"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("nothing is kept of a request that has been answered", () =>
+    Effect.gen(function* () {
+      setFlagsFromString("--expose-gc")
+      const collect = runInNewContext("gc") as () => void
+      const bodies: Array<WeakRef<Uint8Array>> = []
+      yield* HttpServer.serveEffect(
+        Effect.sync(() => {
+          const body = new Uint8Array(1024).fill(97)
+          bodies.push(new WeakRef(body))
+          return HttpServerResponse.uint8Array(body)
+        })
+      )
+      const peer = yield* dial(yield* port)
+      yield* peer.write("GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+      yield* peer.until(/a{1024}$/)
+      yield* Effect.repeat(Effect.andThen(turn, Effect.sync(collect)), { times: 3 })
+      assert.strictEqual(bodies.length, 1)
+      assert.isUndefined(bodies[0]!.deref())
+    }).pipe(Effect.provide(KmsHttp.layer(createServer, local)), Effect.scoped)
   )
 
   it.effect("a listener that the server had before the application sees each response as the drain has made it", () =>

@@ -82,7 +82,7 @@ export interface Options {
   readonly isEndless: ((response: HttpServerResponse.HttpServerResponse) => boolean) | undefined
   /** Whether it is on a listener that drains with its own scope. */
   readonly released: boolean
-  /** A handler has ended. */
+  /** A handler has ended that somebody may wait for. */
   readonly onWorked: () => void
 }
 
@@ -90,8 +90,9 @@ export interface Options {
 export class Serve implements Carrier {
   /** Handlers that tell of their end: those of upgrades, and from when it ends on all others. */
   private told = 0
-  /** The handler that began last: in its first step no scope knows it yet. */
-  private newest: Fiber.Fiber<unknown, unknown> | undefined
+  /** Handlers of requests in their first step, which no scope knows yet: one of them may cause another request. */
+  private readonly beginning: Array<Fiber.Fiber<unknown, unknown>> = []
+  private depth = 0
   /** The handlers of requests that may upgrade, or have. */
   readonly upgrades = new Set<Upgrade>()
   /** Those of other requests that ran when nobody waited for them any longer. */
@@ -110,12 +111,9 @@ export class Serve implements Carrier {
     this.options = options
   }
 
-  get request(): OnRequest {
-    return this.requestHandlers!.request
-  }
-  get checkContinue(): OnRequest {
-    return this.requestHandlers!.checkContinue
-  }
+  readonly request: OnRequest = (request, response) => this.begin(this.requestHandlers!.request, request, response)
+  readonly checkContinue: OnRequest = (request, response) =>
+    this.begin(this.requestHandlers!.checkContinue, request, response)
   get upgrade(): OnUpgrade {
     return this.upgradeHandlers!.upgrade
   }
@@ -151,18 +149,27 @@ export class Serve implements Carrier {
     return this.isEnding ? this.told : this.told + this.running().length
   }
 
-  /** Nobody waits for the handlers of requests until it ends, and until then they cost nothing. */
+  private begin(handle: OnRequest, request: IncomingMessage, response: ServerResponse): void {
+    this.depth++
+    try {
+      handle(request, response)
+    } finally {
+      this.depth--
+      if (this.depth === 0) this.beginning.length = 0
+    }
+  }
+
+  /** Until it ends nobody waits for the handlers of requests, and so nobody is told of their end: that costs the most. */
   private readonly counted = (app: App): App =>
     Effect.withFiber((fiber) => {
       if (this.isEnding) this.tell(fiber)
-      else this.newest = fiber
+      else if (this.depth > 0) this.beginning.push(fiber)
       return app
     })
 
   /** The handlers of requests that have not ended. */
   private running(): ReadonlyArray<Fiber.Fiber<unknown, unknown>> {
-    const fibers = new Set(fibersIn(this.scopes[0]))
-    if (this.newest !== undefined) fibers.add(this.newest)
+    const fibers = new Set([...fibersIn(this.scopes[0]), ...this.beginning])
     return Array.from(fibers).filter((fiber) => fiber.pollUnsafe() === undefined)
   }
 
@@ -248,7 +255,6 @@ export class Serve implements Carrier {
   end(): void {
     if (this.isEnding) return
     for (const fiber of this.running()) this.tell(fiber)
-    this.newest = undefined
     Deferred.doneUnsafe(this.ending, Exit.void)
     for (const listener of this.listeners) listener()
     for (const upgrade of Array.from(this.upgrades)) upgrade.end()

@@ -26,6 +26,8 @@ export class Serves {
 
   add(serve: Serve): void {
     this.parts.add(serve)
+    // It came too late. What still comes in on living connections is its to answer, under the drain as it is.
+    if (this.drained) serve.end()
     for (const waiting of this.early.splice(0)) waiting(serve)
   }
 
