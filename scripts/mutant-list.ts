@@ -361,7 +361,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     to: "stream?.ending === true && !stream.exits.isInterruption(exit)"
   },
   {
-    test: ["test/sweep.test.ts", "expires each item when it is due"],
+    test: ["test/sweep.test.ts", "expires an item though each of its timers comes too early"],
     title: "a timer that comes too early puts the next look off",
     file: "internal/sweep.ts",
     from: "this.next = isTime ? Math.max(next, at + grain) : next",

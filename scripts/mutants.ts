@@ -32,10 +32,14 @@ interface Outcome {
   readonly output: string
 }
 
+/** What hangs, broken as it is, is given up after so many milliseconds: a third of what tests have by default. */
+const patience = 10_000
+
 const run = (dir: string, [file, name]: Test): Promise<Outcome> =>
   new Promise((resolve) => {
     const pattern = name.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&")
-    const args = [join(root, "node_modules/vitest/vitest.mjs"), "run", file, "--testNamePattern", pattern]
+    const vitest = join(root, "node_modules/vitest/vitest.mjs")
+    const args = [vitest, "run", file, "--testNamePattern", pattern, "--testTimeout", `${patience}`]
     const env = { ...process.env, NODE_OPTIONS: "", NO_COLOR: "1", FORCE_COLOR: "" }
     execFile(process.execPath, args, { cwd: dir, env, maxBuffer: 64 * 1024 * 1024 }, (error, stdout, stderr) => {
       const summary = /Tests .*/.exec(plain(stdout))?.[0] ?? ""
