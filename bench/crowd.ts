@@ -58,6 +58,7 @@ const tell = (): void => console.log(`ended ${JSON.stringify({ at, told } satisf
 // Nothing is open any more, and some were never answered.
 process.on("exit", () => {
   if (ended === count) return
+  if (ended === 0) at = clock()
   told["without an answer"] = count - ended
   tell()
 })

@@ -68,6 +68,7 @@ const kept: Case = {
   clients: { what: "slow", count: 1 }
 }
 
+/** The rows of the table of the peers. */
 const everyone: ReadonlyArray<Kind> = ["effect-kms", "node:http", "NodeHttpServer", ...peers]
 
 const growing: ReadonlyArray<Case> = [
@@ -117,7 +118,7 @@ const once = (kind: Kind, { clients, protocol }: Case): Effect.Effect<Ended> =>
   }).pipe(Effect.scoped)
 
 /** What `--case` may choose of. */
-export const names: ReadonlyArray<string> = [...cases, kept, ...growing].map(({ name }) => name)
+export const names: ReadonlyArray<string> = [kept, ...cases, ...growing].map(({ name }) => name)
 
 const chosen = (all: ReadonlyArray<Case>, { cases }: Options): ReadonlyArray<Case> =>
   all.filter(({ name }) => cases.length === 0 || cases.some((part) => name.includes(part)))
@@ -161,7 +162,7 @@ const clientsOf = (measured: Measured<Ended>, kind: Kind): string => measured.ge
 
 export const exit = Effect.fnUntraced(function* (options: Options) {
   yield* Console.log(`\n## From the end of the last work to the end of the process\n`)
-  const some = chosen([...cases, kept], options)
+  const some = chosen([kept, ...cases], options)
   const spent: Array<ReadonlyArray<string>> = []
   const columns = new Map<Kind, Array<string>>(everyone.map((kind) => [kind, []]))
   yield* head(["in flight at SIGTERM", "effect-kms", "`node:http`", "`NodeHttpServer`", "over `node:http`", "target"])

@@ -1180,7 +1180,7 @@ describe("KmsHttp", () => {
         own
       )
       const peer = yield* dial(yield* Effect.provideService(port, HttpServer.HttpServer, server))
-      // It is beyond the accept queue once it has been answered anything, and there is nobody yet who would.
+      // It has been accepted by then, and has said nothing.
       yield* turn
       const closing = yield* Effect.forkChild(
         Effect.andThen(
