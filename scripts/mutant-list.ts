@@ -627,6 +627,20 @@ export const mutants: ReadonlyArray<Mutant> = [
     to: "this.finalized"
   },
   {
+    test: ["test/Kms.trouble.test.ts", "until long after the deadline"],
+    title: "what was cut late has no time to unwind",
+    file: "internal/shutdown.ts",
+    from: "Math.max(by, this.cutAt + forceTimeout / 2)",
+    to: "by"
+  },
+  {
+    test: ["test/Kms.trouble.test.ts", "by what unwinds"],
+    title: "what blocks the event loop at the cut uses up the time of the others",
+    file: "internal/shutdown.ts",
+    from: "    Deferred.doneUnsafe(this.forced, Exit.void)\n    this.cutAt = this.now()\n",
+    to: "    Deferred.doneUnsafe(this.forced, Exit.void)\n"
+  },
+  {
     test: ["test/Kms.trouble.test.ts", "around the program, at end"],
     title: "a tracer that throws stops the drain",
     file: "internal/trace.ts",

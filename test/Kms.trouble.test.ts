@@ -1,7 +1,7 @@
 /** Trouble inside the shutdown itself: what it calls throws, what it is told cannot be told on, where it runs is masked. */
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, type Exit, Fiber, identity, Layer, Logger, References, Tracer } from "effect"
-import { HttpServer, HttpServerRequest } from "effect/http"
+import { HttpRouter, HttpServer, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { TestClock } from "effect/testing"
 import { Kms, KmsHttp } from "effect-kms"
 import { createServer, type Server, type ServerResponse } from "node:http"
@@ -316,6 +316,76 @@ describe("at the deadline", () => {
       const { code, report } = yield* program.ended
       assert.deepStrictEqual([code, released], [1, ["database"]])
       assert.match(report!.listeners[0]!.cutWork[0]!, /^GET \/outer from /)
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("an event loop that is blocked", () => {
+  const forceTimeout = 800
+  const block = (millis: number) => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, millis)
+
+  /** A program with a large response that its peer has stopped reading, a busy section, and a resource beneath. */
+  const play = Effect.fnUntraced(function* (timeout: number, onCut: Effect.Effect<void>) {
+    const released: Array<string> = []
+    const server = createServer()
+    const large = Effect.sync(() => HttpServerResponse.uint8Array(new Uint8Array(16 * 1024 * 1024)))
+    const work = Effect.never.pipe(
+      Effect.onInterrupt(() => onCut),
+      Kms.busy("work")
+    )
+    const program = yield* Ways.launchSignal.start(
+      HttpRouter.serve(HttpRouter.add("GET", "/large", large), { disableListenLog: true, disableLogger: true }).pipe(
+        Layer.merge(Layer.effectDiscard(Effect.forkScoped(work))),
+        Layer.provide(KmsHttp.layer(() => server, { host: "127.0.0.1", port: 0 })),
+        Layer.provide(
+          Layer.effectDiscard(
+            Kms.addFinalizer("flush", () =>
+              Effect.andThen(
+                Effect.sleep(50),
+                Effect.sync(() => void released.push("flush"))
+              )
+            )
+          )
+        )
+      ),
+      { timeout, forceTimeout }
+    )
+    const peer = yield* Peers.connect((server.address() as AddressInfo).port)
+    peer.get("/large")
+    yield* peer.body(1)
+    peer.socket.pause()
+    yield* Ways.drain(program, () => server)
+    return { released, ended: program.ended }
+  })
+
+  const endsWell = Effect.fnUntraced(function* ({ ended, released }: Effect.Success<ReturnType<typeof play>>) {
+    const { report } = yield* ended
+    const [listener] = report!.listeners
+    assert.deepStrictEqual([listener!.cut, listener!.abandoned], [1, 0])
+    assert.deepStrictEqual(report!.hung, [])
+    assert.deepStrictEqual(
+      report!.sections.map(({ abandoned, cut }) => [cut, abandoned]),
+      [[1, 0]]
+    )
+    assert.deepStrictEqual(released, ["flush"])
+  })
+
+  it.live("until long after the deadline leaves what was cut the time to unwind, and finalizers theirs", () =>
+    Effect.gen(function* () {
+      const scene = yield* play(300, Effect.void)
+      block(300 + forceTimeout + 100)
+      yield* endsWell(scene)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("by what unwinds leaves what was cut the time to unwind, and finalizers theirs", () =>
+    Effect.gen(function* () {
+      yield* endsWell(
+        yield* play(
+          300,
+          Effect.sync(() => block(forceTimeout + 100))
+        )
+      )
     }).pipe(Effect.scoped)
   )
 })

@@ -63,7 +63,7 @@ export class Shutdown implements Service {
   private handsOver = true
   private settling = false
   private final: Report | undefined
-  private isCut = false
+  private cutAt: number | undefined
 
   constructor(settings: Settings, clock: Clock.Clock, host: Process, phases: SubscriptionRef.SubscriptionRef<Phase>) {
     this.settings = settings
@@ -126,9 +126,14 @@ export class Shutdown implements Service {
     return this.beganAt + this.timeout
   }
 
-  /** When the process is gone at the latest. */
+  /**
+   * When the process is gone at the latest. What was cut late, since the event loop was blocked, has half of `forceTimeout`
+   * to unwind and to be told of all the same.
+   */
   get exitBy(): number {
-    return Math.min(this.deadline, this.gaveUpAt ?? this.now()) + this.settings.forceTimeout
+    const { forceTimeout } = this.settings
+    const by = Math.min(this.deadline, this.gaveUpAt ?? this.now()) + forceTimeout
+    return this.cutAt === undefined ? by : Math.max(by, this.cutAt + forceTimeout / 2)
   }
 
   // --- Moving ---
@@ -180,7 +185,7 @@ export class Shutdown implements Service {
 
   /** A section has ended. A late one hands nothing over, or two could take turns for ever. */
   private left = (section: Section): void => {
-    if (this.isCut) this.account.unwound(section)
+    if (this.cutAt !== undefined) this.account.unwound(section)
     else this.account.note(section, "drained")
     this.handsOver ||= section.early
     this.settle()
@@ -221,11 +226,12 @@ export class Shutdown implements Service {
   force(): void {
     if (this.reason !== undefined) Deferred.doneUnsafe(this.initiated, Exit.succeed(this.reason))
     this.gate.close()
-    this.isCut = true
+    this.cutAt = this.now()
     for (const section of this.gate.live) this.account.note(section, "cut")
     for (const drain of this.account.drains) this.attempt(drain.force)
     for (const section of Array.from(this.gate.live)) section.fiber?.interruptUnsafe()
     Deferred.doneUnsafe(this.forced, Exit.void)
+    this.cutAt = this.now()
   }
 
   /** One listener that fails must not keep the others from draining. */
