@@ -172,6 +172,7 @@ export class Drain implements Drainable {
   }
 
   readonly run: Effect.Effect<void> = Effect.gen({ self: this }, function* () {
+    if (this.isDone()) return
     if (!this.isBegun()) yield* lastCall(this.host, [this], this.ahead, this.begin)
     const ended = Deferred.await(this.ended)
     const within = yield* Effect.timeoutOption(Effect.raceFirst(ended, Deferred.await(this.cut)), this.left())

@@ -103,7 +103,8 @@ const interruption = (exit: Exit.Exit<unknown, unknown>): Exit.Exit<unknown, unk
 export const bounded = (self: Effect.Effect<void>, millis: number): Effect.Effect<void> =>
   self.pipe(
     Effect.forkDetach({ startImmediately: true }),
-    Effect.flatMap(Fiber.await),
-    Effect.timeoutOption(millis),
-    Effect.asVoid
+    // Mostly it is over by now, and a clock for that would be most of what it takes.
+    Effect.flatMap((fiber) =>
+      fiber.pollUnsafe() === undefined ? Effect.asVoid(Effect.timeoutOption(Fiber.await(fiber), millis)) : Effect.void
+    )
   )
