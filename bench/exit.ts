@@ -121,7 +121,10 @@ const once = (kind: Kind, { clients, protocol }: Case): Effect.Effect<Ended> =>
 export const names: ReadonlyArray<string> = [kept, ...cases, ...growing].map(({ name }) => name)
 
 const chosen = (all: ReadonlyArray<Case>, { cases }: Options): ReadonlyArray<Case> =>
-  all.filter(({ name }) => cases.length === 0 || cases.some((part) => name.includes(part)))
+  all.filter(({ name }) => cases.length === 0 || cases.some((part) => isIn(name, part)))
+
+/** Whether a case was meant: by its whole name, or by a part of it. */
+const isIn = (name: string, part: string): boolean => (names.includes(part) ? name === part : name.includes(part))
 
 /** Measured in every round, but where it has not ended in time once: it will not the next time either. */
 const measure = Effect.fnUntraced(function* (options: Options, each: Case, kinds: ReadonlyArray<Kind>) {

@@ -3,7 +3,8 @@
  *
  * `npm run bench -- cpu memory growth startup exit scale lost far --rounds 30 --seed 1 --million`
  *
- * `--case "1,000 requests"` takes of `exit` and `scale` only what has this in its name, and may be given again.
+ * `--case "1,000 requests"` takes of `exit` and `scale` only what is called so, or else has this in its name, and may be given
+ * again.
  */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Console, Effect } from "effect"
