@@ -2,7 +2,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { EventEmitter } from "node:events"
 import type { Socket } from "node:net"
-import { type Connection, Connections } from "../src/internal/connections.ts"
+import type { Connection } from "../src/internal/connection.ts"
+import { Connections } from "../src/internal/connections.ts"
 import { Process } from "../src/internal/process.ts"
 
 /** A socket that says that it has closed when it is told to, as Node's does in a later turn. */

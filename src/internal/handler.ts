@@ -6,7 +6,7 @@
  */
 import * as Context from "effect/Context"
 import type * as Fiber from "effect/Fiber"
-import type { Adopter, Connection } from "./connections.ts"
+import type { Adopter, Connection } from "./connection.ts"
 import type { Hold } from "./gate.ts"
 import { now } from "./sweep.ts"
 

@@ -2,7 +2,7 @@
  * What is in flight on connections, and how it is told of.
  */
 import type * as Fiber from "effect/Fiber"
-import { type Connection, endpoint } from "./connections.ts"
+import { type Connection, endpoint } from "./connection.ts"
 import type { Work } from "./report.ts"
 import { now } from "./sweep.ts"
 

@@ -2,7 +2,7 @@
  * Connections that left their server: WebSockets, other upgrades, tunnels. They have no end of their own, so whoever
  * handles one is asked to end it, and then its peer has `closeTimeout` to answer. One that nobody handles has no longer.
  */
-import type { Adopter, Connection } from "./connections.ts"
+import type { Adopter, Connection } from "./connection.ts"
 import { type Held, work } from "./held.ts"
 import { now } from "./sweep.ts"
 import type { Tally } from "./tally.ts"

@@ -7,39 +7,23 @@ import type * as Fiber from "effect/Fiber"
 import type { IncomingMessage, Server as HttpServer, ServerResponse } from "node:http"
 import type { Http2ServerResponse, ServerHttp2Session, ServerHttp2Stream } from "node:http2"
 import type { Duplex } from "node:stream"
-import { type Connection, of, type Timing } from "./connections.ts"
+import { type Connection, of, type Timing } from "./connection.ts"
 import { endWhenEndless } from "./endless.ts"
+import * as Exchange from "./exchange.ts"
 import type { Handler } from "./handler.ts"
 import { type Held, work } from "./held.ts"
-import { Hijack, hijacked, Hijacks } from "./hijack.ts"
+import { hijacked, Hijacks } from "./hijack.ts"
 import { ServerListener } from "./listener.ts"
 import type { Process } from "./process.ts"
 import { endAll, Session } from "./session.ts"
 import { now } from "./sweep.ts"
 import { cut } from "./text.ts"
 
-/** One request and its response. */
-export interface Exchange {
-  readonly listener: HttpListener
-  readonly connection: Connection
-  readonly response: ServerResponse
-  readonly startedAt: number
-  /** The one before it on its connection, where a client pipelines. */
-  earlier: Exchange | undefined
-  /** What `shouldKeepAlive` was before this response was made the last. */
-  keptAlive: boolean | undefined
-}
-
-const key: unique symbol = Symbol("effect-kms/Exchange")
 const refused: unique symbol = Symbol("effect-kms/Refused")
 
-interface Keyed {
-  [key]?: Exchange
+interface Refusable {
   [refused]?: boolean
 }
-
-/** The HTTP/2 streams of a connection, or the newest of its HTTP/1 responses; of one that was upgraded, neither. */
-type Carried = Set<Exchange> | Exchange | Hijack | undefined
 
 /** The fibers of handlers that have not ended. */
 export interface Handling {
@@ -113,57 +97,40 @@ export class HttpListener extends ServerListener {
     const connection = of(session.socket)
     if (connection === undefined) return
     connection.session = new Session(session, connection, this.host)
-    connection.work = new Set<Exchange>()
+    Exchange.multiplex(connection)
     if (this.state === "forced") connection.destroy()
   }
 
   // --- Requests ---
 
   /** To be called for each request, before anyone answers it. */
-  readonly onRequest = (request: IncomingMessage, response: ServerResponse & Keyed): void => {
+  readonly onRequest = (request: IncomingMessage, response: ServerResponse & Refusable): void => {
     // A listener for `checkContinue` may emit the same request once more.
-    if (response[key] !== undefined) return
+    if (Exchange.of(response) !== undefined) return
     const stream = (response as unknown as Http2ServerResponse).stream
     const connection = of(stream === undefined ? request.socket : stream.session?.socket)
     if (connection === undefined) return
     if (stream !== undefined && sessionOf(connection)?.told === true) return this.refuse(response, stream)
-    const exchange: Exchange = {
-      listener: this,
-      connection,
-      response,
-      startedAt: now(),
-      earlier: undefined,
-      keptAlive: undefined
-    }
-    response[key] = exchange
-    response.on("close", responseClosed)
+    const exchange = Exchange.begin(this, connection, response)
     connection.engage()
     this.requests++
-    const work = connection.work as Carried
-    if (work instanceof Set) work.add(exchange)
-    else {
-      exchange.earlier = work instanceof Hijack ? undefined : work
-      connection.work = exchange
-    }
     if (this.state !== "open") this.askToLeave(exchange)
     if (this.state === "draining") this.endWhenEndless(exchange)
   }
 
   /** A stream above the last one that the peer was told of. It is refused in a later turn: now it is still being read. */
-  private refuse(response: Keyed, stream: ServerHttp2Stream): void {
+  private refuse(response: Refusable, stream: ServerHttp2Stream): void {
     response[refused] = true
     Effect.runFork(this.host.turn).addObserver(() => stream.close(refusedStream))
   }
 
   /** Whether a request came too late to be answered. */
-  readonly isRefused = (response: ServerResponse & Keyed): boolean => response[refused] === true
+  readonly isRefused = (response: ServerResponse & Refusable): boolean => response[refused] === true
 
-  onResponseClosed(exchange: Exchange): void {
+  onResponseClosed(exchange: Exchange.Exchange): void {
     const { connection } = exchange
     if (connection.inFlight === 0) return
-    exchange.earlier = undefined
-    if (connection.work instanceof Set) connection.work.delete(exchange)
-    else if (connection.work === exchange) connection.work = undefined
+    Exchange.end(exchange)
     connection.settle()
     this.requests--
     if (this.state === "open") return
@@ -180,7 +147,7 @@ export class HttpListener extends ServerListener {
    * Makes a response the last of its connection. Of several responses on one connection only the newest may be: Node
    * drops the requests behind one that carries `Connection: close` (RFC 9112 section 9.6).
    */
-  private askToLeave(exchange: Exchange): void {
+  private askToLeave(exchange: Exchange.Exchange): void {
     const { connection, earlier, response } = exchange
     const { session } = connection
     if (session !== undefined) {
@@ -194,7 +161,8 @@ export class HttpListener extends ServerListener {
     if (response.headersSent) return
     // To close after an answer to half an upload would reset the connection, and the answer with it.
     const { req } = response
-    if (!req.complete && hasBody(req)) return void req.prependOnceListener("end", () => this.askToLeave(exchange))
+    if (!req.complete && Exchange.hasBody(req))
+      return void req.prependOnceListener("end", () => this.askToLeave(exchange))
     if (earlier?.keptAlive !== undefined && !earlier.response.headersSent) {
       earlier.response.shouldKeepAlive = earlier.keptAlive
       earlier.keptAlive = undefined
@@ -211,7 +179,7 @@ export class HttpListener extends ServerListener {
     if (connection === undefined || connection.hijacked) return
     // A tunnel through one stream of an HTTP/2 session.
     if (connection.session !== undefined) return this.onRequest(request, socket as unknown as ServerResponse)
-    const title = titleOf(request)
+    const title = Exchange.titleOf(request)
     this.hijacks.take(connection, request.method === "CONNECT" ? title : `upgrade ${title}`)
     if (this.state === "draining") this.letGo(connection)
   }
@@ -232,7 +200,7 @@ export class HttpListener extends ServerListener {
     const sessions: Array<Session> = []
     const end = (session: Session) => sessions.push(session)
     for (const connection of this.registry.all) {
-      if (connection.inFlight > 0) for (const exchange of exchanges(connection)) this.endWhenEndless(exchange)
+      if (connection.inFlight > 0) for (const exchange of Exchange.open(connection)) this.endWhenEndless(exchange)
       this.letGo(connection, end)
     }
     endAll(sessions, this.host)
@@ -253,16 +221,14 @@ export class HttpListener extends ServerListener {
     delete server.closeIdleConnections
   }
 
-  private endWhenEndless({ response }: Exchange): void {
+  private endWhenEndless({ response }: Exchange.Exchange): void {
     const { isEndless } = this.options
     if (isEndless !== undefined) endWhenEndless(response, isEndless)
   }
 
   private lastResponse(connection: Connection): void {
-    const work = connection.work as Carried
-    if (work !== undefined && !(work instanceof Set || work instanceof Hijack) && !work.response.headersSent) {
-      this.askToLeave(work)
-    }
+    const newest = Exchange.newest(connection)
+    if (newest !== undefined && !newest.response.headersSent) this.askToLeave(newest)
   }
 
   /** Lets a connection go as soon as nobody needs it. */
@@ -302,11 +268,11 @@ export class HttpListener extends ServerListener {
     const { requests, upgrades } = this.options.handling()
     const open = new Set<ServerResponse>()
     for (const connection of requests.size > 0 ? this.registry.all : []) {
-      for (const { response } of exchanges(connection)) open.add(response)
+      for (const { response } of Exchange.open(connection)) open.add(response)
     }
     for (const [response, fiber] of requests) {
-      const exchange = (response as Keyed)[key]
-      if (exchange !== undefined && !open.has(response)) yield exchanged(exchange, fiber)
+      const exchange = Exchange.of(response)
+      if (exchange !== undefined && !open.has(response)) yield Exchange.held(exchange, fiber)
     }
     for (const { connection, fiber } of upgrades) {
       if (connection?.socket.destroyed === true) yield { ...hijacked(connection), fiber }
@@ -316,40 +282,9 @@ export class HttpListener extends ServerListener {
 
 function* inFlight(connection: Connection, requests?: Handling["requests"]): Iterable<Held> {
   if (connection.hijacked) return yield hijacked(connection)
-  for (const exchange of exchanges(connection)) {
-    yield exchanged(exchange, requests?.get(exchange.response))
+  for (const exchange of Exchange.open(connection)) {
+    yield Exchange.held(exchange, requests?.get(exchange.response))
   }
 }
-
-const exchanged = ({ connection, response, startedAt }: Exchange, fiber: Held["fiber"]): Held => ({
-  what: titleOf(response.req),
-  connection,
-  since: startedAt,
-  fiber
-})
 
 const sessionOf = ({ session }: Connection): Session | undefined => (session instanceof Session ? session : undefined)
-
-function responseClosed(this: ServerResponse & Keyed): void {
-  const exchange = this[key]
-  exchange?.listener.onResponseClosed(exchange)
-}
-
-function* exchanges(connection: Connection): Iterable<Exchange> {
-  const work = connection.work as Carried
-  if (work instanceof Set) return yield* work
-  if (work instanceof Hijack) return
-  let exchange = work
-  for (let left = connection.inFlight; exchange !== undefined && left > 0; left--) {
-    yield exchange
-    exchange = exchange.earlier
-  }
-}
-
-/** Method and path: a query may hold what does not belong in a log. */
-const titleOf = ({ method, url }: Pick<IncomingMessage, "method" | "url">): string =>
-  `${method} ${(url ?? "").replace(/[?#].*$/s, "")}`
-
-/** Whether a request has a body (RFC 9112 section 6.3). */
-const hasBody = ({ headers }: IncomingMessage): boolean =>
-  headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0

@@ -13,7 +13,7 @@ import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import * as Socket from "effect/socket/Socket"
-import { type Connection, endpoint } from "./connections.ts"
+import { type Connection, endpoint } from "./connection.ts"
 import { CurrentHold, CurrentReleased, type Released } from "./gate.ts"
 import { CurrentCarrier, Handler } from "./handler.ts"
 

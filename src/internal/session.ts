@@ -3,7 +3,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { ServerHttp2Session } from "node:http2"
-import type { Closing, Connection } from "./connections.ts"
+import type { Closing, Connection } from "./connection.ts"
 import type { Process } from "./process.ts"
 
 export class Session implements Closing {

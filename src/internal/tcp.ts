@@ -5,7 +5,7 @@
  * started last and is still open, or waits for the first.
  */
 import type { Server, Socket } from "node:net"
-import { type Connection, of, type Timing } from "./connections.ts"
+import { type Connection, of, type Timing } from "./connection.ts"
 import { type Held, peer, work } from "./held.ts"
 import { ServerListener } from "./listener.ts"
 import { Parts } from "./parts.ts"

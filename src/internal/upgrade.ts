@@ -3,7 +3,7 @@
  */
 import type * as Fiber from "effect/Fiber"
 import type { HttpServerRequest } from "effect/http/HttpServerRequest"
-import type { Connection } from "./connections.ts"
+import type { Connection } from "./connection.ts"
 import { Handler } from "./handler.ts"
 
 /** What the adapter keeps of a request that may upgrade. Private to it, and pinned by a test. */
