@@ -56,13 +56,13 @@ export const mutants: ReadonlyArray<Mutant> = [
     test: invariant(2),
     title: "the first of several pipelined responses says close",
     file: "internal/http.ts",
-    from: "if (work !== undefined && !(work instanceof Set || work instanceof Hijack) && !work.response.headersSent) {\n      this.askToLeave(work)\n    }",
-    to: "for (const exchange of exchanges(connection)) exchange.response.shouldKeepAlive = false; void work"
+    from: "if (newest !== undefined && !newest.response.headersSent) this.askToLeave(newest)",
+    to: "for (const { response } of Exchange.open(connection)) response.shouldKeepAlive = false; void newest"
   },
   {
     test: invariant(2),
     title: "a connection that has half a request is closed at once",
-    file: "internal/connections.ts",
+    file: "internal/connection.ts",
     from: "this.waited = true\n    this.closeSoon()",
     to: "this.close()"
   },
@@ -98,15 +98,15 @@ export const mutants: ReadonlyArray<Mutant> = [
     test: invariant(5),
     title: "the deadline is not looked at",
     file: "internal/supervisor.ts",
-    from: "Effect.timeoutOption(Fiber.await(unwinding), deadline - shutdown.now())",
-    to: "Effect.timeoutOption(Fiber.await(unwinding), 3_600_000 + deadline - deadline)"
+    from: "Limit.within(Fiber.await(unwinding), shutdown.host, deadline - shutdown.now())",
+    to: "Limit.within(Fiber.await(unwinding), shutdown.host, 3_600_000 + deadline - deadline)"
   },
   {
     test: invariant(5),
     title: "finalizers are waited for after the cut, for ever",
     file: "internal/supervisor.ts",
-    from: "Effect.timeoutOption(Fiber.await(unwinding), left)",
-    to: "Effect.timeoutOption(Fiber.await(unwinding), left + 3_600_000)"
+    from: "Limit.within(Fiber.await(unwinding), shutdown.host, left)",
+    to: "Limit.within(Fiber.await(unwinding), shutdown.host, left + 3_600_000)"
   },
   {
     test: invariant(6),
@@ -202,16 +202,16 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     test: invariant(12),
     title: "every request has a listener of its own",
-    file: "internal/http.ts",
-    from: 'response.on("close", responseClosed)',
-    to: 'response.on("close", () => responseClosed.call(response))'
+    file: "internal/exchange.ts",
+    from: 'response.on("close", closed)',
+    to: 'response.on("close", () => closed.call(response))'
   },
   {
     test: invariant(12),
     title: "every request starts a fiber",
     file: "internal/http.ts",
-    from: 'response.on("close", responseClosed)',
-    to: 'Effect.runFork(Effect.void); response.on("close", responseClosed)'
+    from: "const exchange = Exchange.begin(this, connection, response)",
+    to: "Effect.runFork(Effect.void); const exchange = Exchange.begin(this, connection, response)"
   },
   {
     test: tcp('"wait" tells a handler'),
@@ -230,7 +230,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     test: tcp("delivers the last bytes of a handler that has ended"),
     title: "a connection is destroyed as soon as its handler has ended",
-    file: "internal/connections.ts",
+    file: "internal/connection.ts",
     from: "    socket.end()\n    socket.resume()\n",
     to: "    socket.destroy()\n"
   },
@@ -244,7 +244,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     test: tcp("waits for a peer to close its half no longer than closeTimeout"),
     title: "a peer that does not close its half is waited for",
-    file: "internal/connections.ts",
+    file: "internal/connection.ts",
     from: 'else this.socket.once("finish", finished)',
     to: "else void finished"
   },
@@ -419,7 +419,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     test: hijack("once the drain has begun its goodbye is said at once"),
     title: "a socket that is adopted late is not asked to end",
-    file: "internal/connections.ts",
+    file: "internal/connection.ts",
     from: "if (this.owner.draining) adopter.end()",
     to: "void adopter"
   },
@@ -627,18 +627,46 @@ export const mutants: ReadonlyArray<Mutant> = [
     to: "this.finalized"
   },
   {
+    test: ["test/Kms.trouble.test.ts", "leaves a finalizer what has come for it"],
+    title: "a limit is over before what came in time has been read",
+    file: "internal/limit.ts",
+    from: "Effect.andThen(Effect.sleep(millis), host.turn)",
+    to: "Effect.andThen(Effect.sleep(millis), Effect.succeed(host).pipe(Effect.asVoid))"
+  },
+  {
+    test: ["test/signals.test.ts", "its echo is known though"],
+    title: "the echo of a signal goes by when it is read",
+    file: "internal/signals.ts",
+    from: "Limit.over(host, echo)",
+    to: "Effect.sleep(echo)"
+  },
+  {
+    test: ["test/lastcall.test.ts", "goes on after a turn that was blocked"],
+    title: "a turn that was blocked uses up the last call",
+    file: "internal/lastcall.ts",
+    from: "Math.min(clock.currentTimeMillisUnsafe() - from, limit / 2)",
+    to: "clock.currentTimeMillisUnsafe() - from"
+  },
+  {
+    test: ["test/Kms.trouble.test.ts", "by a finalizer, leaves onStopped"],
+    title: "what blocks the event loop as it is released leaves no time to tell of it",
+    file: "internal/shutdown.ts",
+    from: "gaveUpAt === undefined ? by : Math.max(by, gaveUpAt + this.grace)",
+    to: "by"
+  },
+  {
     test: ["test/Kms.trouble.test.ts", "until long after the deadline"],
     title: "what was cut late has no time to unwind",
     file: "internal/shutdown.ts",
-    from: "Math.max(by, this.cutAt + forceTimeout / 2)",
-    to: "by"
+    from: "Math.max(Math.min(this.deadline, gaveUpAt ?? this.now()), cutAt)",
+    to: "Math.min(this.deadline, gaveUpAt ?? this.now()) + cutAt * 0"
   },
   {
     test: ["test/Kms.trouble.test.ts", "by what unwinds"],
     title: "what blocks the event loop at the cut uses up the time of the others",
     file: "internal/shutdown.ts",
-    from: "    Deferred.doneUnsafe(this.forced, Exit.void)\n    this.cutAt = this.now()\n",
-    to: "    Deferred.doneUnsafe(this.forced, Exit.void)\n"
+    from: "unwound.\n    this.cutAt = this.now()\n",
+    to: "unwound.\n"
   },
   {
     test: ["test/Kms.trouble.test.ts", "around the program, at end"],
@@ -685,7 +713,7 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     test: ["test/connections.test.ts", "counts as gone at once, and once"],
     title: "a connection that was destroyed counts until it says that it has closed",
-    file: "internal/connections.ts",
+    file: "internal/connection.ts",
     from: "if (!isEncrypted && !this.hijacked) this.owner.remove(this)",
     to: "void isEncrypted"
   },

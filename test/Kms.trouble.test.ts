@@ -5,7 +5,7 @@ import { HttpRouter, HttpServer, HttpServerRequest, HttpServerResponse } from "e
 import { TestClock } from "effect/testing"
 import { Kms, KmsHttp } from "effect-kms"
 import { createServer, type Server, type ServerResponse } from "node:http"
-import type { AddressInfo } from "node:net"
+import { type AddressInfo, connect, createServer as createTcp, type Socket } from "node:net"
 import * as Host from "./support/host.ts"
 import * as Peers from "./support/peers.ts"
 import * as Ways from "./support/ways.ts"
@@ -387,6 +387,72 @@ describe("an event loop that is blocked", () => {
         )
       )
     }).pipe(Effect.scoped)
+  )
+
+  it.live("leaves a finalizer what has come for it before its time was over", () =>
+    Effect.gen(function* () {
+      const peer = createTcp()
+      yield* Effect.callback<void>((resume) => void peer.listen(0, "127.0.0.1", () => resume(Effect.void)))
+      const [client, server] = yield* Effect.callback<readonly [Socket, Socket]>((resume) => {
+        const client = connect((peer.address() as AddressInfo).port, "127.0.0.1")
+        peer.once("connection", (server) => resume(Effect.succeed([client, server])))
+      })
+      const goodbye = Effect.callback<void>((resume) => {
+        client.once("data", () => resume(Effect.void))
+        // Its time has begun by then.
+        queueMicrotask(() => {
+          server.write("goodbye")
+          block(400)
+        })
+      })
+      const program = yield* Ways.launchSignal.start(
+        Layer.effectDiscard(Kms.addFinalizer("pool", () => goodbye, { timeout: "200 millis" }))
+      )
+      program.begin()
+      const { report } = yield* program.ended
+      client.destroy()
+      peer.close()
+      assert.deepStrictEqual(
+        report!.finalizers.map(({ name, outcome }) => [name, outcome]),
+        [["pool", "released"]]
+      )
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("by a finalizer, leaves onStopped its time", () =>
+    Effect.gen(function* () {
+      const forceTimeout = 2000
+      const told: Array<boolean> = []
+      const host = Host.make()
+      const app = Effect.andThen(
+        Kms.addFinalizer("slow", () =>
+          Effect.andThen(
+            Effect.sleep(10),
+            Effect.sync(() => block(forceTimeout + 100))
+          )
+        ),
+        Effect.forkScoped(Kms.busy("work")(Effect.never))
+      )
+      const root = yield* Layer.effectDiscard(app).pipe(
+        Kms.launch({
+          timeout: 50,
+          forceTimeout,
+          signals: ["SIGTERM"],
+          uncaught: false,
+          onStopped: ({ forced }) =>
+            Effect.andThen(
+              Effect.sleep(20),
+              Effect.sync(() => void told.push(forced))
+            )
+        }),
+        host.provide,
+        silent,
+        Effect.forkDetach({ startImmediately: true })
+      )
+      host.signal("SIGTERM")
+      yield* Fiber.await(root)
+      assert.deepStrictEqual(told, [true])
+    })
   )
 })
 

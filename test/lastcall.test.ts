@@ -38,6 +38,23 @@ describe("the last call", () => {
     )
   }
 
+  it.effect("goes on after a turn that was blocked, since that has hardly looked", () =>
+    Effect.gen(function* () {
+      const { listener, process } = busy()
+      let turns = 0
+      const turn = Effect.suspend(() =>
+        turns++ === 0 ? Effect.andThen(Effect.sleep(900), process.turn) : process.turn
+      )
+      const fiber = yield* Effect.forkChild(lastCall({ ...process, turn }, [listener], 4000, () => {}))
+      // Half of the limit of a second, and five turns of 100 ms after it.
+      yield* TestClock.adjust(1000 + 499)
+      assert.isUndefined(fiber.pollUnsafe())
+      yield* TestClock.adjust(1)
+      yield* Fiber.join(fiber)
+      assert.strictEqual(turns, 6)
+    })
+  )
+
   it.effect("is over as soon as a turn brings none", () =>
     Effect.gen(function* () {
       const { process } = busy()

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Result } from "effect"
+import { Deferred, Effect, Result } from "effect"
 import { TestClock } from "effect/testing"
 import { listen, validate } from "../src/internal/signals.ts"
 import * as Host from "./support/host.ts"
@@ -36,6 +36,24 @@ describe("signals", () => {
       host.signal("SIGINT")
       assert.deepStrictEqual(heard, ["first SIGINT"])
       yield* TestClock.adjust(1)
+      host.signal("SIGINT")
+      assert.deepStrictEqual(heard, ["first SIGINT", "again SIGINT"])
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("its echo is known though it is read late, after whatever the signal set off", () =>
+    Effect.gen(function* () {
+      const turned = yield* Deferred.make<void>()
+      const host = Host.make()
+      const heard = yield* listening({ ...host, process: { ...host.process, turn: Deferred.await(turned) } }, [
+        "SIGINT"
+      ])
+      host.signal("SIGINT")
+      yield* TestClock.adjust("2 seconds")
+      host.signal("SIGINT")
+      assert.deepStrictEqual(heard, ["first SIGINT"])
+      yield* Deferred.succeed(turned, undefined)
+      yield* Effect.yieldNow
       host.signal("SIGINT")
       assert.deepStrictEqual(heard, ["first SIGINT", "again SIGINT"])
     }).pipe(Effect.scoped)

@@ -16,6 +16,7 @@ import type * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import { type Drainable, Kms, type Service } from "./kms.ts"
 import { lastCall } from "./lastcall.ts"
+import * as Limit from "./limit.ts"
 import * as Metrics from "./metrics.ts"
 import { reached } from "./phase.ts"
 import { millis, OptionError } from "./options.ts"
@@ -175,8 +176,8 @@ export class Drain implements Drainable {
     if (this.isDone()) return
     if (!this.isBegun()) yield* lastCall(this.host, [this], this.ahead, this.begin)
     const ended = Deferred.await(this.ended)
-    const within = yield* Effect.timeoutOption(Effect.raceFirst(ended, Deferred.await(this.cut)), this.left())
-    const cuts = Option.isNone(within) && !Deferred.isDoneUnsafe(this.cut)
+    const drained = yield* Limit.within(Effect.raceFirst(ended, Deferred.await(this.cut)), this.host, this.left())
+    const cuts = Option.isNone(drained) && !Deferred.isDoneUnsafe(this.cut)
     if (cuts) this.force()
     // A shutdown tells in its report what was cut; without one, nobody else does.
     if (cuts && !this.kms.supervised) {
@@ -185,7 +186,7 @@ export class Drain implements Drainable {
       const work = cutWork.length === 0 ? "nothing was in flight" : cutWork.join("; ")
       yield* Effect.logWarning(`${name} was cut after ${duration(this.now() - this.begunAt!)}. ${cut} cut: ${work}`)
     }
-    yield* Effect.timeoutOption(ended, this.kms.grace)
+    yield* Limit.within(ended, this.host, this.kms.grace)
     // What does not end even after it was interrupted is given up, so that everything beneath it can still unwind.
     this.end()
   })

@@ -10,7 +10,9 @@ import * as Fiber from "effect/Fiber"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Tracer from "effect/Tracer"
 import { type FinalizerEnd, Kms } from "./kms.ts"
+import * as Limit from "./limit.ts"
 import { inWords } from "./options.ts"
+import { Process } from "./process.ts"
 import * as Trace from "./trace.ts"
 
 /**
@@ -50,11 +52,12 @@ export const named = Effect.fnUntraced(function* <R>(
     )
   // One that begins after the cut is in a hurry, but has a chance.
   const phase = SubscriptionRef.getUnsafe(kms.phases)
+  const host = yield* Process
   const isCut = phase._tag !== "Running" && phase.forced
-  const cut = isCut ? Effect.sleep(kms.grace) : Deferred.await(kms.forced)
+  const cut = isCut ? Limit.over(host, kms.grace) : Deferred.await(kms.forced)
   const next = yield* Effect.raceAllFirst([
     Effect.map(Fiber.await(fiber), (exit) => Effect.andThen(finish(ended(exit), exit), exit)),
-    Effect.as(Effect.sleep(timeout), abandoned("timed out")),
+    Effect.as(Limit.over(host, timeout), abandoned("timed out")),
     Effect.as(cut, abandoned("abandoned"))
   ])
   yield* next

@@ -7,6 +7,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import type { Drain } from "./drain.ts"
+import * as Limit from "./limit.ts"
+import { Process } from "./process.ts"
 
 export interface Part {
   /** Its handlers that have not ended. */
@@ -100,11 +102,8 @@ const interruption = (exit: Exit.Exit<unknown, unknown>): Exit.Exit<unknown, unk
   Exit.isFailure(exit) ? exit : Exit.failCause(Cause.interrupt())
 
 /** A finalizer cannot be interrupted, so what bounds it is the wait for it. */
-export const bounded = (self: Effect.Effect<void>, millis: number): Effect.Effect<void> =>
-  self.pipe(
-    Effect.forkDetach({ startImmediately: true }),
-    // Mostly it is over by now, and a clock for that would be most of what it takes.
-    Effect.flatMap((fiber) =>
-      fiber.pollUnsafe() === undefined ? Effect.asVoid(Effect.timeoutOption(Fiber.await(fiber), millis)) : Effect.void
-    )
-  )
+export const bounded = Effect.fnUntraced(function* (self: Effect.Effect<void>, millis: number) {
+  const fiber = yield* Effect.forkDetach(self, { startImmediately: true })
+  // Mostly it is over by now, and a clock for that would be most of what it takes.
+  if (fiber.pollUnsafe() === undefined) yield* Limit.within(Fiber.await(fiber), yield* Process, millis)
+})

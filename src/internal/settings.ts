@@ -24,8 +24,7 @@ export interface Options {
   readonly timeout?: Duration.Input | "infinity" | undefined
   /**
    * After the cut: what finalizers get before the process exits, its last quarter being for `onStopped` and the output.
-   * It counts from the deadline; where a blocked event loop was late for that, half of it counts from the cut. Longer than
-   * zero. Default 2 seconds.
+   * Longer than zero. Default 2 seconds.
    */
   readonly forceTimeout?: Duration.Input | undefined
   /**

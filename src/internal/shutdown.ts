@@ -127,13 +127,13 @@ export class Shutdown implements Service {
   }
 
   /**
-   * When the process is gone at the latest. What was cut late, since the event loop was blocked, has half of `forceTimeout`
-   * to unwind and to be told of all the same.
+   * When the process is gone at the latest. A blocked event loop may bring the cut late, and the end of what unwinds: what
+   * comes after either has its time all the same.
    */
   get exitBy(): number {
-    const { forceTimeout } = this.settings
-    const by = Math.min(this.deadline, this.gaveUpAt ?? this.now()) + forceTimeout
-    return this.cutAt === undefined ? by : Math.max(by, this.cutAt + forceTimeout / 2)
+    const { cutAt = 0, gaveUpAt } = this
+    const by = Math.max(Math.min(this.deadline, gaveUpAt ?? this.now()), cutAt) + this.settings.forceTimeout
+    return gaveUpAt === undefined ? by : Math.max(by, gaveUpAt + this.grace)
   }
 
   // --- Moving ---
@@ -226,11 +226,13 @@ export class Shutdown implements Service {
   force(): void {
     if (this.reason !== undefined) Deferred.doneUnsafe(this.initiated, Exit.succeed(this.reason))
     this.gate.close()
+    // A drain that failed has been cut already.
+    if (this.cutAt === undefined) for (const section of this.gate.live) this.account.note(section, "cut")
     this.cutAt = this.now()
-    for (const section of this.gate.live) this.account.note(section, "cut")
     for (const drain of this.account.drains) this.attempt(drain.force)
     for (const section of Array.from(this.gate.live)) section.fiber?.interruptUnsafe()
     Deferred.doneUnsafe(this.forced, Exit.void)
+    // What was interrupted may have blocked the event loop as it unwound.
     this.cutAt = this.now()
   }
 

@@ -1,11 +1,11 @@
 /**
  * Process signals as an effect: the first asks to end gracefully, a second one ends at once.
  */
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { constants } from "node:os"
+import * as Limit from "./limit.ts"
 import { OptionError } from "./options.ts"
 import type { Process } from "./process.ts"
 
@@ -42,19 +42,26 @@ export const listen = Effect.fnUntraced(function* (
   signals: ReadonlyArray<NodeJS.Signals>,
   on: { readonly first: (signal: NodeJS.Signals) => void; readonly again: (signal: NodeJS.Signals) => void }
 ): Effect.fn.Return<void, never, Scope.Scope> {
-  const clock = yield* Clock.Clock
+  const services = yield* Effect.context<Scope.Scope>()
   let seen = false
-  let first = Number.NEGATIVE_INFINITY
-  const heard = new Map<NodeJS.Signals, number>()
+  /** Those whose echo may still come. */
+  const heard = new Set<NodeJS.Signals>()
+  const hear = (signal: NodeJS.Signals) => {
+    heard.add(signal)
+    // Not by the time at which the next one is read: where the first has set off something long, that says nothing.
+    const forget = Effect.andThen(
+      Limit.over(host, echo),
+      Effect.sync(() => heard.delete(signal))
+    )
+    Effect.runForkWith(services)(Effect.forkScoped(forget))
+  }
   const receive = (signal: NodeJS.Signals) => {
-    const now = clock.currentTimeMillisUnsafe()
-    // systemd can be set to send a hangup right after the signal that stops a service (SendSIGHUP=).
-    if (signal === "SIGHUP" && now - first < echo) return
-    if (now - (heard.get(signal) ?? Number.NEGATIVE_INFINITY) < echo) return
-    heard.set(signal, now)
+    if (heard.has(signal)) return
+    hear(signal)
     if (seen) return on.again(signal)
     seen = true
-    first = now
+    // systemd can be set to send a hangup right after the signal that stops a service (SendSIGHUP=).
+    if (signal !== "SIGHUP") hear("SIGHUP")
     on.first(signal)
   }
   yield* Effect.acquireRelease(

@@ -15,8 +15,9 @@ import * as Result from "effect/Result"
 import * as Runtime from "effect/Runtime"
 import * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
-import { lastCall } from "./lastcall.ts"
 import { Kms } from "./kms.ts"
+import { lastCall } from "./lastcall.ts"
+import * as Limit from "./limit.ts"
 import * as Metrics from "./metrics.ts"
 import { describe, Event, Phase, Reason } from "./phase.ts"
 import { codeOf, Outcome } from "./outcome.ts"
@@ -179,8 +180,8 @@ const end = Effect.fnUntraced(function* (
   const unwinding = yield* Effect.forkDetach(drainAndUnwind(shutdown, app, release, lameDuck), {
     startImmediately: true
   })
-  const within = yield* Effect.timeoutOption(Fiber.await(unwinding), deadline - shutdown.now())
-  if (Option.isNone(within)) {
+  const done = yield* Limit.within(Fiber.await(unwinding), shutdown.host, deadline - shutdown.now())
+  if (Option.isNone(done)) {
     yield* shutdown.move(Event.Force())
     const held = shutdown.held()
     const cut = held.length > 0 ? held : inProgram(app)
@@ -190,7 +191,7 @@ const end = Effect.fnUntraced(function* (
     )
     app.interruptUnsafe()
     const left = shutdown.exitBy - shutdown.grace - shutdown.now()
-    const unwound = yield* Effect.timeoutOption(Fiber.await(unwinding), left)
+    const unwound = yield* Limit.within(Fiber.await(unwinding), shutdown.host, left)
     if (Option.isNone(unwound) || app.pollUnsafe() === undefined) shutdown.hung = hanging(shutdown, app)
   }
   yield* Fiber.interrupt(watching)
