@@ -567,8 +567,8 @@ export const mutants: ReadonlyArray<Mutant> = [
     test: hangs("request"),
     title: "the fibers of requests are not found",
     file: "internal/place.ts",
-    from: "isScope(key) ? fibersIn(key) : []",
-    to: "(void isScope, [])"
+    from: "if (isScope(key)) yield* fibersIn(key)",
+    to: "void isScope"
   },
   {
     test: kmsTest("leaves nothing running, in the drain"),

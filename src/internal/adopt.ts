@@ -204,8 +204,6 @@ export class HijackListener extends ServerListener {
     for (const adoption of this.adoptions) {
       if (adoption.connection.owner === this.registry && !adoption.isClosed) yield adopted(adoption)
     }
-  }
-  protected *left(): Iterable<Held> {
     for (const adoption of this.leaving) if (adoption.isClosed) yield adopted(adoption)
   }
 }

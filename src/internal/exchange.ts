@@ -22,6 +22,7 @@ export interface Exchange {
   readonly startedAt: number
   /** The one before it on its connection, where a client pipelines. */
   earlier: Exchange | undefined
+  hasEnded: boolean
   /** What `shouldKeepAlive` was before this response was made the last. */
   keptAlive: boolean | undefined
 }
@@ -51,6 +52,7 @@ export const begin = (listener: Listener, connection: Connection, response: Serv
     response,
     startedAt: now(),
     earlier: undefined,
+    hasEnded: false,
     keptAlive: undefined
   }
   response[key] = exchange
@@ -73,6 +75,7 @@ function closed(this: ServerResponse & Keyed): void {
 export const end = (exchange: Exchange): void => {
   const { connection } = exchange
   exchange.earlier = undefined
+  exchange.hasEnded = true
   if (connection.work instanceof Set) connection.work.delete(exchange)
   else if (connection.work === exchange) connection.work = undefined
 }
@@ -95,16 +98,26 @@ export const newest = (connection: Connection): Exchange | undefined => {
   return work instanceof Set || work instanceof Hijack ? undefined : work
 }
 
-/** What is told of one that is in flight; `fiber` is that of its handler. */
-export const held = (
-  { connection, response, startedAt }: Exchange,
-  fiber: Fiber.Fiber<unknown, unknown> | undefined
-): Held => ({
-  what: titleOf(response.req),
-  connection,
-  since: startedAt,
-  fiber
-})
+/** One that is in flight; `fiber` is that of its handler. Of thousands only a few are told of, so that nothing is made here. */
+export class InFlight implements Held {
+  private readonly exchange: Exchange
+  readonly fiber: Fiber.Fiber<unknown, unknown> | undefined
+
+  constructor(exchange: Exchange, fiber: Fiber.Fiber<unknown, unknown> | undefined) {
+    this.exchange = exchange
+    this.fiber = fiber
+  }
+
+  get what(): string {
+    return titleOf(this.exchange.response.req)
+  }
+  get connection(): Connection {
+    return this.exchange.connection
+  }
+  get since(): number {
+    return this.exchange.startedAt
+  }
+}
 
 /** Method and path: a query may hold what does not belong in a log. */
 export const titleOf = ({ method, url }: Pick<IncomingMessage, "method" | "url">): string =>

@@ -115,7 +115,8 @@ export class HttpListener extends ServerListener {
     connection.engage()
     this.requests++
     if (this.state !== "open") this.askToLeave(exchange)
-    if (this.state === "draining") this.endWhenEndless(exchange)
+    const { isEndless } = this.options
+    if (isEndless !== undefined && this.state === "draining") endWhenEndless(response, isEndless)
   }
 
   /** A stream above the last one that the peer was told of. It is refused in a later turn: now it is still being read. */
@@ -199,8 +200,11 @@ export class HttpListener extends ServerListener {
     this.options.onDrain()
     const sessions: Array<Session> = []
     const end = (session: Session) => sessions.push(session)
+    const { isEndless } = this.options
     for (const connection of this.registry.all) {
-      if (connection.inFlight > 0) for (const exchange of Exchange.open(connection)) this.endWhenEndless(exchange)
+      if (isEndless !== undefined && connection.inFlight > 0) {
+        for (const { response } of Exchange.open(connection)) endWhenEndless(response, isEndless)
+      }
       this.letGo(connection, end)
     }
     endAll(sessions, this.host)
@@ -219,11 +223,6 @@ export class HttpListener extends ServerListener {
     this.server.close()
     delete server._emitCloseIfDrained
     delete server.closeIdleConnections
-  }
-
-  private endWhenEndless({ response }: Exchange.Exchange): void {
-    const { isEndless } = this.options
-    if (isEndless !== undefined) endWhenEndless(response, isEndless)
   }
 
   private lastResponse(connection: Connection): void {
@@ -258,21 +257,15 @@ export class HttpListener extends ServerListener {
   readonly inFlight = (): number => Math.max(this.requests + this.hijacks.size, this.handlers);
 
   protected *works(): Iterable<Held> {
-    const { requests } = this.options.handling()
+    const { requests, upgrades } = this.options.handling()
     for (const connection of this.registry.all) {
       if (connection.inFlight > 0 || connection.hijacked) yield* inFlight(connection, requests)
     }
-  }
-
-  protected *left(): Iterable<Held> {
-    const { requests, upgrades } = this.options.handling()
-    const open = new Set<ServerResponse>()
-    for (const connection of requests.size > 0 ? this.registry.all : []) {
-      for (const { response } of Exchange.open(connection)) open.add(response)
-    }
     for (const [response, fiber] of requests) {
       const exchange = Exchange.of(response)
-      if (exchange !== undefined && !open.has(response)) yield Exchange.held(exchange, fiber)
+      if (exchange !== undefined && (exchange.hasEnded || exchange.connection.isGone)) {
+        yield new Exchange.InFlight(exchange, fiber)
+      }
     }
     for (const { connection, fiber } of upgrades) {
       if (connection?.socket.destroyed === true) yield { ...hijacked(connection), fiber }
@@ -283,7 +276,7 @@ export class HttpListener extends ServerListener {
 function* inFlight(connection: Connection, requests?: Handling["requests"]): Iterable<Held> {
   if (connection.hijacked) return yield hijacked(connection)
   for (const exchange of Exchange.open(connection)) {
-    yield Exchange.held(exchange, requests?.get(exchange.response))
+    yield new Exchange.InFlight(exchange, requests?.get(exchange.response))
   }
 }
 

@@ -61,10 +61,8 @@ export abstract class ServerListener implements Drain.Listener {
   /** Handlers that have not ended, those included that nobody waits for any longer. */
   protected abstract readonly unended: number
   abstract readonly inFlight: () => number
-  /** What is in flight, in any order. */
+  /** What is in flight, and handlers that have not ended of connections that have gone, in any order. */
   protected abstract works(): Iterable<Held>
-  /** Handlers that have not ended, of connections that have gone. */
-  protected abstract left(): Iterable<Held>
 
   /** It listens, and drains as `drain` says. */
   opened(bound: Bind.Bound, name: string | undefined): void {
@@ -117,11 +115,11 @@ export abstract class ServerListener implements Drain.Listener {
   readonly isQuiet = (): boolean => this.handlers === 0 && this.inFlight() === 0
 
   readonly oldest = (limit: number): ReadonlyArray<Work> => {
-    return oldest([...this.works(), ...this.left()], limit).map(work)
+    return oldest(this.works(), limit).map(work)
   }
 
   readonly held = (): ReadonlyArray<string> => {
-    const all = [...this.works(), ...this.left()]
+    const all = Array.from(this.works())
     const named = oldest(all, max).map((each) => {
       const { age, peer, what } = work(each)
       return held(`${this.name}: ${what} from ${peer}`, age, each.fiber)

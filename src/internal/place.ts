@@ -48,10 +48,12 @@ export const first = (names: ReadonlyArray<string>, max: number, before = ""): R
   names.length > max ? [...names.slice(0, max), `${before}${names.length - max} more`] : names
 
 /** The fibers that run in `scope`, and in the scopes inside it: each is the key of its own finalizer there. */
-export const fibersIn = ({ state }: Scope.Scope): Array<Fiber.Fiber<unknown, unknown>> => {
-  if (state._tag !== "Open") return []
-  const keys = state.finalizers === undefined ? [state.finalizerKey] : Array.from(state.finalizers.keys())
-  return keys.flatMap((key) => (Fiber.isFiber(key) ? [key] : isScope(key) ? fibersIn(key) : []))
+export function* fibersIn({ state }: Scope.Scope): Iterable<Fiber.Fiber<unknown, unknown>> {
+  if (state._tag !== "Open") return
+  for (const key of state.finalizers === undefined ? [state.finalizerKey] : state.finalizers.keys()) {
+    if (Fiber.isFiber(key)) yield key
+    else if (isScope(key)) yield* fibersIn(key)
+  }
 }
 
 const isScope = (key: unknown): key is Scope.Scope =>

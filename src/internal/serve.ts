@@ -7,6 +7,7 @@
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as NodeHttpServerRequest from "@effect/platform-node/NodeHttpServerRequest"
 import * as Cause from "effect/Cause"
+import * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -219,20 +220,23 @@ export class Serve implements Carrier {
     return carrier
   }
 
-  /** The fibers of requests that have not ended. */
-  get requests(): Array<readonly [ServerResponse, Fiber.Fiber<unknown, unknown>]> {
-    return [...this.left, ...fibersIn(this.scopes[0])].flatMap((fiber) => {
-      const request = fiber.context.mapUnsafe.get(HttpServerRequest.key) as HttpServerRequest | undefined
-      if (request === undefined || fiber.pollUnsafe() !== undefined) return []
-      // A request that the application has made itself has none.
-      const response = NodeHttpServerRequest.toServerResponse(request) as ServerResponse | undefined
-      return response === undefined ? [] : [[response, fiber] as const]
-    })
+  /** Adds the fibers of requests that have not ended, each to its response. */
+  collect(requests: Map<ServerResponse, Fiber.Fiber<unknown, unknown>>): void {
+    for (const fibers of [this.left, fibersIn(this.scopes[0])]) {
+      for (const fiber of fibers) {
+        // Not through its map of services, which each of thousands of contexts would make for that.
+        const request = Context.getOrUndefined(fiber.context, HttpServerRequest)
+        if (request === undefined || fiber.pollUnsafe() !== undefined) continue
+        // A request that the application has made itself has none.
+        const response = NodeHttpServerRequest.toServerResponse(request) as ServerResponse | undefined
+        if (response !== undefined) requests.set(response, fiber)
+      }
+    }
   }
 
   private readonly upgraded = (app: App): App =>
     Effect.withFiber((fiber) => {
-      const request = fiber.context.mapUnsafe.get(HttpServerRequest.key) as HttpServerRequest
+      const request = Context.getUnsafe(fiber.context, HttpServerRequest)
       const connection = of(NodeHttpServerRequest.toIncomingMessage(request).socket)
       const upgrade = new Upgrade(fiber, connection, request)
       this.told++

@@ -2,6 +2,7 @@
  * The applications on one listener. Requests go to the one that was served last and is still open. What comes in before
  * anyone serves waits for the first that does.
  */
+import type * as Fiber from "effect/Fiber"
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import type { Duplex } from "node:stream"
 import type { Batch } from "./batch.ts"
@@ -34,10 +35,9 @@ export class Serves {
   /** The fibers of handlers that have not ended. */
   readonly handling = (): Handling => {
     const parts = this.parts.unfinished
-    return {
-      requests: new Map(parts.flatMap(({ requests }) => requests)),
-      upgrades: parts.flatMap(({ upgrades }) => Array.from(upgrades))
-    }
+    const requests = new Map<ServerResponse, Fiber.Fiber<unknown, unknown>>()
+    for (const part of parts) part.collect(requests)
+    return { requests, upgrades: parts.flatMap(({ upgrades }) => Array.from(upgrades)) }
   }
 
   /** The drain begins. */

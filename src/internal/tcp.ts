@@ -139,12 +139,9 @@ export class SocketListener extends ServerListener {
     return sum
   };
 
+  // Of those that are waited for the connection may have gone as well.
   protected *works(): Iterable<Held> {
     for (const visit of this.visits) if (visit.inFlight > 0) yield visited(visit)
-  }
-  // Of those that are waited for the connection may have gone as well.
-  protected left(): Iterable<Held> {
-    return []
   }
 }
 
