@@ -564,6 +564,20 @@ export const mutants: ReadonlyArray<Mutant> = [
     to: "void releasing; void ({"
   },
   {
+    test: http("tells of a handler whose stream was reset"),
+    title: "a handler whose response has ended is not told of",
+    file: "internal/http.ts",
+    from: "(exchange.hasEnded || exchange.connection.isGone)",
+    to: "exchange.connection.isGone"
+  },
+  {
+    test: hangs("stubborn"),
+    title: "a handler whose connection has gone is not told of",
+    file: "internal/http.ts",
+    from: "(exchange.hasEnded || exchange.connection.isGone)",
+    to: "exchange.hasEnded"
+  },
+  {
     test: hangs("request"),
     title: "the fibers of requests are not found",
     file: "internal/place.ts",

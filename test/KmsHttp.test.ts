@@ -66,6 +66,8 @@ import WebSocket from "ws"
 import { dial, type Listener, listeners, port, serving } from "./support/app.ts"
 import { cert, key } from "./support/certificate.ts"
 import * as Program from "./support/program.ts"
+import * as Peers from "./support/peers.ts"
+import * as Ways from "./support/ways.ts"
 
 class OutOfStock extends Data.TaggedError("OutOfStock")<{ readonly item: string }> {
   [HttpServerRespondable.symbol]() {
@@ -1022,6 +1024,49 @@ describe.each(listeners)("an application on $name", ({ http }) => {
 describe("KmsHttp", () => {
   const local = { port: 0, host: "127.0.0.1", quietPeriod: 0 }
   const answers = (text: string) => HttpServer.serveEffect(Effect.succeed(HttpServerResponse.text(text)))
+
+  it.live("tells of a handler whose stream was reset, while its session goes on", () =>
+    Effect.gen(function* () {
+      const started = yield* Deferred.make<void>()
+      const end = yield* Deferred.make<void>()
+      const inside = yield* Deferred.make<Effect.Effect<Kms.Status>>()
+      const stubborn = Effect.uninterruptible(
+        Effect.andThen(
+          Deferred.succeed(started, undefined),
+          Effect.as(Deferred.await(end), HttpServerResponse.text("late"))
+        )
+      )
+      const server = createHttp2Server()
+      const routes = [
+        HttpRouter.route("GET", "/stubborn", stubborn),
+        HttpRouter.route("GET", "/ok", Effect.succeed(HttpServerResponse.text("ok")))
+      ]
+      const program = yield* Ways.launchSignal.start(
+        Layer.effectDiscard(
+          Effect.flatMap(Effect.context<never>(), (context) =>
+            Deferred.succeed(inside, Effect.provideContext(Kms.status, context))
+          )
+        ).pipe(
+          Layer.provide(HttpRouter.serve(HttpRouter.addAll(routes), { disableListenLog: true, disableLogger: true })),
+          Layer.provide(KmsHttp.layer(() => server, local))
+        )
+      )
+      const peer = yield* Peers.session((server.address() as AddressInfo).port)
+      const { stream } = peer.request("/stubborn")
+      stream.on("error", () => {})
+      yield* Deferred.await(started)
+      stream.close(constants.NGHTTP2_CANCEL)
+      assert.strictEqual((yield* peer.request("/ok").response).text, "ok")
+      const [listener] = (yield* yield* Deferred.await(inside)).listeners
+      assert.deepStrictEqual(
+        listener!.oldest.map(({ what }) => what),
+        ["GET /stubborn"]
+      )
+      yield* Deferred.succeed(end, undefined)
+      program.begin()
+      assert.strictEqual((yield* program.ended).code, 0)
+    }).pipe(Effect.scoped)
+  )
 
   it.live("answers unusual requests byte for byte as NodeHttpServer does", () =>
     Effect.gen(function* () {
