@@ -4,6 +4,7 @@ import { Effect } from "effect"
 import { beside, start } from "../support/program.ts"
 
 const idle = beside(import.meta.url, "./fixtures/idle.ts")
+const blocks = beside(import.meta.url, "./fixtures/blocks.ts")
 
 /** Milliseconds from the one to the other: while it ends, as it ends, and after. */
 const gaps = [5, 6, 8, 10, 12, 14, 16, 18, 20, 22, 25, 28]
@@ -29,5 +30,18 @@ describe("the echo of a Ctrl-C", () => {
         gaps.map((gap) => ({ gap, code: 0, signal: null }))
       )
     })
+  )
+
+  it.live("ends no work, though that has the event loop for itself until long after it came", () =>
+    Effect.gen(function* () {
+      const program = yield* start(blocks)
+      yield* program.printed(/^started$/m)
+      program.child.kill("SIGINT")
+      yield* program.printed(/^blocks$/m)
+      program.child.kill("SIGINT")
+      const { code, signal } = yield* program.ended
+      assert.match(program.output(), /^finished$/m)
+      assert.deepStrictEqual([code, signal], [0, null])
+    }).pipe(Effect.scoped)
   )
 })
