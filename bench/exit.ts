@@ -23,6 +23,8 @@ interface Case {
   readonly base: Kind
   /** What Effect's own server needs for it. */
   readonly effect: Kind
+  /** Flags of Node for the server. */
+  readonly flags?: ReadonlyArray<string>
 }
 
 const http = { protocol: "http", base: "node:http", effect: "NodeHttpServer" } as const
@@ -71,8 +73,16 @@ const kept: Case = {
 /** The rows of the table of the peers. */
 const everyone: ReadonlyArray<Kind> = ["effect-kms", "node:http", "NodeHttpServer", ...peers]
 
+/** Room for all that is made for them: nothing is collected from the signal on. */
+const roomy: Case = {
+  ...slow(1000),
+  name: "1,000 requests, no garbage collected",
+  flags: ["--min-semi-space-size=64", "--max-semi-space-size=64"]
+}
+
 const growing: ReadonlyArray<Case> = [
   ...[10, 100].map(slow),
+  roomy,
   ...[10, 100, 1000].map(idle),
   ...[50, 500].map(sockets),
   ...[10, 100].map(sessions)
@@ -91,10 +101,10 @@ interface Ended {
   readonly told: string
 }
 
-const once = (kind: Kind, { clients, protocol }: Case): Effect.Effect<Ended> =>
+const once = (kind: Kind, { clients, flags, protocol }: Case): Effect.Effect<Ended> =>
   Effect.gen(function* () {
     const keepAliveTimeout = clients.what === "idle" ? { keepAliveTimeout: 120_000 } : {}
-    const { port, program, usage } = yield* serve({ kind, protocol, slow: clients.count, ...keepAliveTimeout })
+    const { port, program, usage } = yield* serve({ kind, protocol, slow: clients.count, ...keepAliveTimeout }, flags)
     const { ended } = yield* crowd({ ...clients, port })
     const ends = clients.what === "slow" || clients.what === "stream"
     if (ends) yield* program.printed(/^began$/m)
@@ -195,9 +205,10 @@ const spentBy = ({ cpu }: Ended): number => cpu ?? Number.NaN
 /** How it grows with the number. */
 export const scale = Effect.fnUntraced(function* (options: Options) {
   yield* Console.log(`\n## How that grows with their number\n`)
-  yield* head(["in flight at SIGTERM", "effect-kms", "`node:http`"])
+  yield* head(["in flight at SIGTERM", "effect-kms", "`node:http`", "over `node:http`"])
   for (const each of chosen(growing, options)) {
     const measured = yield* measure(options, each, ["effect-kms", each.base])
-    yield* row([each.name, time(measured, "effect-kms"), time(measured, each.base)])
+    const extra = paired(measured, "effect-kms", each.base, (a, b) => millis(a) - millis(b))
+    yield* row([each.name, time(measured, "effect-kms"), time(measured, each.base), told(extra, 1, " ms")])
   }
 })

@@ -18,8 +18,16 @@ export interface Options {
   readonly cases: ReadonlyArray<string>
 }
 
-export const node = (file: string, argument: unknown): Effect.Effect<Program, never, Scope.Scope> =>
-  start(beside(import.meta.url, file), { args: [JSON.stringify(argument)], env: { NODE_OPTIONS: "" } })
+export const node = (
+  file: string,
+  argument: unknown,
+  flags: ReadonlyArray<string> = []
+): Effect.Effect<Program, never, Scope.Scope> =>
+  start(beside(import.meta.url, file), {
+    command: [process.execPath, ...flags],
+    args: [JSON.stringify(argument)],
+    env: { NODE_OPTIONS: "" }
+  })
 
 export interface Running {
   readonly program: Program
@@ -27,8 +35,9 @@ export interface Running {
   readonly usage: Effect.Effect<Usage>
 }
 
-export const serve = Effect.fnUntraced(function* (subject: Subject) {
-  const program = yield* node("subject.ts", subject)
+/** Starts a server; `flags` are Node's. */
+export const serve = Effect.fnUntraced(function* (subject: Subject, flags?: ReadonlyArray<string>) {
+  const program = yield* node("subject.ts", subject, flags)
   const port = Number((yield* program.printed(/^port (\d+)$/m))[1])
   let asked = 0
   const usage = Effect.suspend(() => {

@@ -57,7 +57,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     title: "the first of several pipelined responses says close",
     file: "internal/http.ts",
     from: "if (newest !== undefined && !newest.response.headersSent) this.askToLeave(newest)",
-    to: "for (const { response } of Exchange.open(connection)) response.shouldKeepAlive = false; void newest"
+    to: "Exchange.each(connection, ({ response }) => void (response.shouldKeepAlive = false)); void newest"
   },
   {
     test: invariant(2),
@@ -581,7 +581,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     test: hangs("request"),
     title: "the fibers of requests are not found",
     file: "internal/place.ts",
-    from: "if (isScope(key)) yield* fibersIn(key)",
+    from: "if (isScope(key)) fibersIn(key, fibers)",
     to: "void isScope"
   },
   {

@@ -198,13 +198,14 @@ export class HijackListener extends ServerListener {
   protected get unended(): number {
     return this.leaving.size
   }
-  readonly inFlight = (): number => Math.max(this.hijacks.size, this.leaving.size);
+  readonly inFlight = (): number => Math.max(this.hijacks.size, this.leaving.size)
 
-  protected *works(): Iterable<Held> {
-    for (const adoption of this.adoptions) {
-      if (adoption.connection.owner === this.registry && !adoption.isClosed) yield adopted(adoption)
-    }
-    for (const adoption of this.leaving) if (adoption.isClosed) yield adopted(adoption)
+  protected works(): Array<Held> {
+    const open = Array.from(this.adoptions).filter(
+      ({ connection, isClosed }) => connection.owner === this.registry && !isClosed
+    )
+    const leaving = Array.from(this.leaving).filter(({ isClosed }) => isClosed)
+    return [...open, ...leaving].map(adopted)
   }
 }
 

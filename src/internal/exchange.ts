@@ -80,14 +80,14 @@ export const end = (exchange: Exchange): void => {
   else if (connection.work === exchange) connection.work = undefined
 }
 
-/** Those on a connection that have not ended. */
-export function* open(connection: Connection): Iterable<Exchange> {
+/** Calls `visit` with each on a connection that has not ended. There may be thousands of connections with one of them each. */
+export const each = (connection: Connection, visit: (exchange: Exchange) => void): void => {
   const work = connection.work as Carried
-  if (work instanceof Set) return yield* work
+  if (work instanceof Set) return work.forEach(visit)
   if (work instanceof Hijack) return
   let exchange = work
   for (let left = connection.inFlight; exchange !== undefined && left > 0; left--) {
-    yield exchange
+    visit(exchange)
     exchange = exchange.earlier
   }
 }

@@ -15,7 +15,7 @@ export interface Held {
   readonly fiber?: Fiber.Fiber<unknown, unknown> | undefined
 }
 
-export const oldest = (all: Iterable<Held>, limit: number): ReadonlyArray<Held> =>
+export const oldest = (all: ReadonlyArray<Held>, limit: number): ReadonlyArray<Held> =>
   Array.from(all)
     .sort((a, b) => a.since - b.since)
     .slice(0, limit)

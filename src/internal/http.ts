@@ -203,7 +203,7 @@ export class HttpListener extends ServerListener {
     const { isEndless } = this.options
     for (const connection of this.registry.all) {
       if (isEndless !== undefined && connection.inFlight > 0) {
-        for (const { response } of Exchange.open(connection)) endWhenEndless(response, isEndless)
+        Exchange.each(connection, ({ response }) => endWhenEndless(response, isEndless))
       }
       this.letGo(connection, end)
     }
@@ -240,7 +240,7 @@ export class HttpListener extends ServerListener {
 
   protected onForce(): void {
     for (const connection of Array.from(this.registry.all)) {
-      for (const held of inFlight(connection)) this.tally.note(cut(work(held)))
+      inFlight(connection, (held) => this.tally.note(cut(work(held))))
       connection.destroy()
     }
     this.options.onForce()
@@ -254,30 +254,32 @@ export class HttpListener extends ServerListener {
   protected get unended(): number {
     return this.options.abandoned()
   }
-  readonly inFlight = (): number => Math.max(this.requests + this.hijacks.size, this.handlers);
+  readonly inFlight = (): number => Math.max(this.requests + this.hijacks.size, this.handlers)
 
-  protected *works(): Iterable<Held> {
+  protected works(): Array<Held> {
     const { requests, upgrades } = this.options.handling()
+    const works: Array<Held> = []
+    const add = (held: Held) => void works.push(held)
     for (const connection of this.registry.all) {
-      if (connection.inFlight > 0 || connection.hijacked) yield* inFlight(connection, requests)
+      if (connection.inFlight > 0 || connection.hijacked) inFlight(connection, add, requests)
     }
     for (const [response, fiber] of requests) {
       const exchange = Exchange.of(response)
       if (exchange !== undefined && (exchange.hasEnded || exchange.connection.isGone)) {
-        yield new Exchange.InFlight(exchange, fiber)
+        add(new Exchange.InFlight(exchange, fiber))
       }
     }
     for (const { connection, fiber } of upgrades) {
-      if (connection?.socket.destroyed === true) yield { ...hijacked(connection), fiber }
+      if (connection?.socket.destroyed === true) add({ ...hijacked(connection), fiber })
     }
+    return works
   }
 }
 
-function* inFlight(connection: Connection, requests?: Handling["requests"]): Iterable<Held> {
-  if (connection.hijacked) return yield hijacked(connection)
-  for (const exchange of Exchange.open(connection)) {
-    yield new Exchange.InFlight(exchange, requests?.get(exchange.response))
-  }
+/** Calls `visit` with what is in flight on a connection. */
+const inFlight = (connection: Connection, visit: (held: Held) => void, requests?: Handling["requests"]): void => {
+  if (connection.hijacked) return visit(hijacked(connection))
+  Exchange.each(connection, (exchange) => visit(new Exchange.InFlight(exchange, requests?.get(exchange.response))))
 }
 
 const sessionOf = ({ session }: Connection): Session | undefined => (session instanceof Session ? session : undefined)

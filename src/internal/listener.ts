@@ -62,7 +62,7 @@ export abstract class ServerListener implements Drain.Listener {
   protected abstract readonly unended: number
   abstract readonly inFlight: () => number
   /** What is in flight, and handlers that have not ended of connections that have gone, in any order. */
-  protected abstract works(): Iterable<Held>
+  protected abstract works(): Array<Held>
 
   /** It listens, and drains as `drain` says. */
   opened(bound: Bind.Bound, name: string | undefined): void {
@@ -119,7 +119,7 @@ export abstract class ServerListener implements Drain.Listener {
   }
 
   readonly held = (): ReadonlyArray<string> => {
-    const all = Array.from(this.works())
+    const all = this.works()
     const named = oldest(all, max).map((each) => {
       const { age, peer, what } = work(each)
       return held(`${this.name}: ${what} from ${peer}`, age, each.fiber)

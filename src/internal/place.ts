@@ -48,12 +48,16 @@ export const first = (names: ReadonlyArray<string>, max: number, before = ""): R
   names.length > max ? [...names.slice(0, max), `${before}${names.length - max} more`] : names
 
 /** The fibers that run in `scope`, and in the scopes inside it: each is the key of its own finalizer there. */
-export function* fibersIn({ state }: Scope.Scope): Iterable<Fiber.Fiber<unknown, unknown>> {
-  if (state._tag !== "Open") return
+export const fibersIn = (
+  { state }: Scope.Scope,
+  fibers: Array<Fiber.Fiber<unknown, unknown>> = []
+): Array<Fiber.Fiber<unknown, unknown>> => {
+  if (state._tag !== "Open") return fibers
   for (const key of state.finalizers === undefined ? [state.finalizerKey] : state.finalizers.keys()) {
-    if (Fiber.isFiber(key)) yield key
-    else if (isScope(key)) yield* fibersIn(key)
+    if (Fiber.isFiber(key)) fibers.push(key)
+    else if (isScope(key)) fibersIn(key, fibers)
   }
+  return fibers
 }
 
 const isScope = (key: unknown): key is Scope.Scope =>

@@ -137,11 +137,13 @@ export class SocketListener extends ServerListener {
     let sum = 0
     for (const visit of this.visits) sum += visit.inFlight
     return sum
-  };
+  }
 
   // Of those that are waited for the connection may have gone as well.
-  protected *works(): Iterable<Held> {
-    for (const visit of this.visits) if (visit.inFlight > 0) yield visited(visit)
+  protected works(): Array<Held> {
+    return Array.from(this.visits)
+      .filter(({ inFlight }) => inFlight > 0)
+      .map(visited)
   }
 }
 
