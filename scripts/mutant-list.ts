@@ -77,7 +77,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     test: invariant(3),
     title: "a busy section is not counted",
     file: "internal/shutdown.ts",
-    from: "if (this.gate.live.size > 0) return false",
+    from: "if (this.gate.live.size > 0 || this.inUse?.isQuiet() === false) return false",
     to: "this.gate.close()"
   },
   {

@@ -255,6 +255,7 @@ export class HttpListener extends ServerListener {
     return this.options.abandoned()
   }
   readonly inFlight = (): number => Math.max(this.requests + this.hijacks.size, this.handlers)
+  override readonly isQuiet = (): boolean => this.requests + this.hijacks.size === 0 && this.handlers === 0
 
   protected works(): Array<Held> {
     const { requests, upgrades } = this.options.handling()
