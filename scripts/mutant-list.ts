@@ -434,7 +434,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     test: health("a check that cannot be interrupted is timed out"),
     title: "a check that hangs is waited for",
     file: "internal/checks.ts",
-    from: "Effect.timeoutOption(Fiber.await(fiber), this.spec.timeout)",
+    from: "Limit.within(Fiber.await(fiber), Context.get(this.services, Process), this.spec.timeout)",
     to: "Effect.map(Fiber.await(fiber), Option.some)"
   },
   {
@@ -646,6 +646,13 @@ export const mutants: ReadonlyArray<Mutant> = [
     file: "internal/limit.ts",
     from: "Effect.andThen(Effect.sleep(millis), host.turn)",
     to: "Effect.andThen(Effect.sleep(millis), Effect.succeed(host).pipe(Effect.asVoid))"
+  },
+  {
+    test: health("takes the answer of a check that is there"),
+    title: "a check has failed before its answer has been read",
+    file: "internal/checks.ts",
+    from: "Limit.within(Fiber.await(fiber), Context.get(this.services, Process), this.spec.timeout)",
+    to: "(void Limit, void Process, Effect.timeoutOption(Fiber.await(fiber), this.spec.timeout))"
   },
   {
     test: ["test/signals.test.ts", "its echo is known though"],

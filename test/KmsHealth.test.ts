@@ -18,6 +18,8 @@ import { TestClock } from "effect/testing"
 import { Kms, KmsHealth, KmsHttp } from "effect-kms"
 import { createServer, type Server } from "node:http"
 import type { AddressInfo } from "node:net"
+import * as Checks from "../src/internal/checks.ts"
+import { Process } from "../src/internal/process.ts"
 import * as Host from "./support/host.ts"
 import * as Peers from "./support/peers.ts"
 
@@ -250,6 +252,23 @@ describe("KmsHealth", () => {
       }).pipe(Effect.scoped, Kms.listen(), host.provide, quiet)
       assert.deepStrictEqual(response, { status: 200, body: { status: "ok", phase: "Running" } })
     })
+  )
+
+  it.effect("takes the answer of a check that is there when an event loop that was blocked goes on", () =>
+    Effect.gen(function* () {
+      const answered = yield* Deferred.make<void>()
+      const turned = yield* Deferred.make<void>()
+      const process = { ...Host.make().process, turn: Deferred.await(turned) }
+      const { verdicts } = yield* Checks.make({
+        checks: { db: Deferred.await(answered) },
+        checkTimeout: "100 millis"
+      }).pipe(Effect.provideService(Process, process))
+      const asked = yield* Effect.forkChild(verdicts, { startImmediately: true })
+      yield* TestClock.adjust("1 second")
+      assert.isUndefined(asked.pollUnsafe())
+      yield* Deferred.succeed(answered, undefined)
+      assert.deepStrictEqual(yield* Fiber.join(asked), { db: "ok" })
+    }).pipe(Effect.scoped)
   )
 
   it.live("names each check that fails, in whatever way, beside those that are ok", () =>

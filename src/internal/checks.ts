@@ -15,8 +15,10 @@ import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { Kms } from "./kms.ts"
+import * as Limit from "./limit.ts"
 import { millis, OptionError } from "./options.ts"
 import { bounded } from "./parts.ts"
+import { Process } from "./process.ts"
 
 /**
  * A question that the application answers about itself. It says no by failing in whatever way, by giving `false`, or by
@@ -171,7 +173,10 @@ class Runner {
       Effect.forkDetach(this.scoped, { startImmediately: true }),
       (fiber) =>
         // The timeout is on the wait: around the check it would bound nothing that cannot be interrupted.
-        Effect.flatMap(Effect.timeoutOption(Fiber.await(fiber), this.spec.timeout), (exit) => this.judge(run, exit)),
+        Effect.flatMap(
+          Limit.within(Fiber.await(fiber), Context.get(this.services, Process), this.spec.timeout),
+          (exit) => this.judge(run, exit)
+        ),
       (fiber) => {
         // Without a verdict it is the scope that closes.
         Deferred.doneUnsafe(run.verdict, Exit.succeed("failed"))
