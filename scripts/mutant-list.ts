@@ -36,6 +36,7 @@ const hangs = (kind: string): Test => ["test/e2e/hangs.test.ts", `what holds on:
 const http = (name: string): Test => ["test/KmsHttp.test.ts", name]
 const kmsTest = (name: string): Test => ["test/KmsTest.test.ts", name]
 const config = (name: string): Test => ["test/config.test.ts", name]
+const trouble = (name: string): Test => ["test/Kms.trouble.test.ts", name]
 
 export const mutants: ReadonlyArray<Mutant> = [
   {
@@ -641,7 +642,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     to: "this.finalized"
   },
   {
-    test: ["test/Kms.trouble.test.ts", "leaves a finalizer what has come for it"],
+    test: trouble("leaves a finalizer what has come for it"),
     title: "a limit is over before what came in time has been read",
     file: "internal/limit.ts",
     from: "Effect.andThen(Effect.sleep(millis), host.turn)",
@@ -653,6 +654,27 @@ export const mutants: ReadonlyArray<Mutant> = [
     file: "internal/checks.ts",
     from: "Limit.within(Fiber.await(fiber), Context.get(this.services, Process), this.spec.timeout)",
     to: "(void Limit, void Process, Effect.timeoutOption(Fiber.await(fiber), this.spec.timeout))"
+  },
+  {
+    test: trouble("does not cut work whose end has come"),
+    title: "the deadline is over before what came in time has been read",
+    file: "internal/supervisor.ts",
+    from: "Limit.within(Fiber.await(unwinding), shutdown.host, deadline - shutdown.now())",
+    to: "Effect.timeoutOption(Fiber.await(unwinding), deadline - shutdown.now())"
+  },
+  {
+    test: trouble("does not cut a request whose answer has come"),
+    title: "a listener's limit is over before what came in time has been read",
+    file: "internal/drain.ts",
+    from: "Limit.within(Effect.raceFirst(ended, Deferred.await(this.cut)), this.host, this.left())",
+    to: "Effect.timeoutOption(Effect.raceFirst(ended, Deferred.await(this.cut)), this.left())"
+  },
+  {
+    test: trouble("a cut that comes twice"),
+    title: "a section that was cut is cut once more",
+    file: "internal/shutdown.ts",
+    from: "if (this.cutAt === undefined) for",
+    to: "for"
   },
   {
     test: ["test/signals.test.ts", "its echo is known though"],
@@ -669,28 +691,28 @@ export const mutants: ReadonlyArray<Mutant> = [
     to: "clock.currentTimeMillisUnsafe() - from"
   },
   {
-    test: ["test/Kms.trouble.test.ts", "by a finalizer, leaves onStopped"],
+    test: trouble("by a finalizer, leaves onStopped"),
     title: "what blocks the event loop as it is released leaves no time to tell of it",
     file: "internal/shutdown.ts",
     from: "gaveUpAt === undefined ? by : Math.max(by, gaveUpAt + this.grace)",
     to: "by"
   },
   {
-    test: ["test/Kms.trouble.test.ts", "until long after the deadline"],
+    test: trouble("until long after the deadline"),
     title: "what was cut late has no time to unwind",
     file: "internal/shutdown.ts",
     from: "Math.max(Math.min(this.deadline, gaveUpAt ?? this.now()), cutAt)",
     to: "Math.min(this.deadline, gaveUpAt ?? this.now()) + cutAt * 0"
   },
   {
-    test: ["test/Kms.trouble.test.ts", "by what unwinds"],
+    test: trouble("by what unwinds"),
     title: "what blocks the event loop at the cut uses up the time of the others",
     file: "internal/shutdown.ts",
     from: "unwound.\n    this.cutAt = this.now()\n",
     to: "unwound.\n"
   },
   {
-    test: ["test/Kms.trouble.test.ts", "around the program, at end"],
+    test: trouble("around the program, at end"),
     title: "a tracer that throws stops the drain",
     file: "internal/trace.ts",
     from: "Result.getOrUndefined(Result.try(f))",

@@ -26,9 +26,9 @@ import { entered } from "./internal/busy.ts"
 import * as Finalizer from "./internal/finalizer.ts"
 import { CurrentSection } from "./internal/gate.ts"
 import * as Grace from "./internal/grace.ts"
-import { CurrentCarrier } from "./internal/handler.ts"
+import { CurrentCarrier, ending } from "./internal/handler.ts"
 import * as internal from "./internal/kms.ts"
-import { millis, type OptionError } from "./internal/options.ts"
+import type { OptionError } from "./internal/options.ts"
 import * as Outcome from "./internal/outcome.ts"
 import { type Phase, Reason } from "./internal/phase.ts"
 import { Process } from "./internal/process.ts"
@@ -337,14 +337,7 @@ export const initiated: Effect.Effect<Reason> = Effect.flatMap(Kms, (kms) => Def
 export const draining: Effect.Effect<void> = Effect.withFiber((fiber) => {
   const carrier = fiber.getRef(CurrentCarrier)
   const shutdown = Effect.asVoid(initiated)
-  if (carrier === undefined) return shutdown
-  return Effect.callback<void>((resume) => {
-    if (carrier.isEnding) return resume(Effect.void)
-    // A fiber may outlive the handler that began it.
-    if (carrier.isGone) return resume(shutdown)
-    const removals = [carrier.onEnding(() => resume(Effect.void)), carrier.onGone(() => resume(shutdown))]
-    return Effect.sync(() => removals.forEach((remove) => remove()))
-  })
+  return carrier === undefined ? shutdown : ending(carrier, shutdown)
 })
 
 /**
@@ -478,10 +471,7 @@ export const addFinalizer = <R>(
   name: string,
   finalizer: (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void, never, R>,
   options?: FinalizerOptions
-): Effect.Effect<void, never, R | Scope.Scope> =>
-  Effect.flatMap(finalizerTimeout(options), (timeout) =>
-    Effect.addFinalizer((exit) => Finalizer.named(name, timeout, finalizer(exit)))
-  )
+): Effect.Effect<void, never, R | Scope.Scope> => Finalizer.add(name, options?.timeout, finalizer)
 
 /**
  * Gives the release of a whole layer a name in the report, and maybe a timeout of its own.
@@ -494,22 +484,7 @@ export const addFinalizer = <R>(
 export const layerNamed =
   (name: string, options?: FinalizerOptions) =>
   <A, E, R>(layer: Layer.Layer<A, E, R>): Layer.Layer<A, E, R> =>
-    Layer.fromBuildMemo<A, E, R>((memoMap, scope) =>
-      Effect.gen(function* () {
-        const timeout = yield* finalizerTimeout(options)
-        const own = yield* Scope.make()
-        yield* Scope.provide(
-          Effect.addFinalizer((exit) => Finalizer.named(name, timeout, Scope.close(own, exit))),
-          scope
-        )
-        return yield* Layer.buildWithMemoMap(layer, memoMap, own)
-      })
-    )
-
-const finalizerTimeout = (options: FinalizerOptions | undefined): Effect.Effect<number | undefined> =>
-  options?.timeout === undefined
-    ? Effect.undefined
-    : Effect.orDie(Effect.fromResult(millis("timeout", options.timeout, { zero: false, infinite: true })))
+    Finalizer.layer(name, options?.timeout, layer)
 
 /**
  * The end of the process, for `runMain`: exit code 0 after a graceful shutdown, 1 after a cut, an uncaught error or a

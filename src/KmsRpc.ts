@@ -36,7 +36,9 @@ import { Calls, type Exits } from "./internal/calls.ts"
 import { defaultLimit } from "./internal/drain.ts"
 import { CurrentCarrier } from "./internal/handler.ts"
 import { Kms, type Service as KmsService } from "./internal/kms.ts"
+import * as Limit from "./internal/limit.ts"
 import { OptionError } from "./internal/options.ts"
+import { Process } from "./internal/process.ts"
 import { isOurs } from "./internal/sockets.ts"
 
 /**
@@ -138,6 +140,7 @@ export const drain: {
         const streams = yield* Effect.orDie(Effect.fromResult(decode(options)))
         const context = yield* Effect.context<R>()
         const kms = yield* Kms
+        const host = yield* Process
         const runs = new Set<Fiber.Fiber<unknown, unknown>>()
         // Fresh, since the very same layer may also be used as it is.
         const built = yield* Layer.buildWithMemoMap(Layer.fresh(layer), memoMap, scope).pipe(
@@ -145,7 +148,7 @@ export const drain: {
         )
         const protocol = Context.get(built as Context.Context<Protocol>, Protocol)
         const calls = yield* Calls.make(protocol, exitsOf(group, protocol, streams))
-        const drained = Effect.suspend(() => (runs.size > 0 ? Fiber.interruptAll(runs) : answered(calls, kms)))
+        const drained = Effect.suspend(() => (runs.size > 0 ? Fiber.interruptAll(runs) : answered(calls, kms, host)))
         return Context.add(built, Protocol, calls.protocol(drained))
       })
     )
@@ -227,7 +230,7 @@ const counted = <A, E, R>(handler: Effect.Effect<A, E, R>): Effect.Effect<A, E, 
   })
 
 /** Over what is not a server of ours: until every call has been answered, as long as a drain may take. */
-const answered = (calls: Calls, kms: KmsService): Effect.Effect<void> =>
+const answered = (calls: Calls, kms: KmsService, host: Process): Effect.Effect<void> =>
   Effect.suspend(() =>
-    Effect.asVoid(Effect.timeoutOption(Effect.raceFirst(calls.finish, Deferred.await(kms.forced)), defaultLimit(kms)))
+    Effect.asVoid(Limit.within(Effect.raceFirst(calls.finish, Deferred.await(kms.forced)), host, defaultLimit(kms)))
   )

@@ -1,11 +1,26 @@
 /** Trouble inside the shutdown itself: what it calls throws, what it is told cannot be told on, where it runs is masked. */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Deferred, Effect, type Exit, Fiber, identity, Layer, Logger, References, Tracer } from "effect"
+import {
+  Clock,
+  Deferred,
+  Effect,
+  type Exit,
+  Fiber,
+  identity,
+  Layer,
+  Logger,
+  References,
+  SubscriptionRef,
+  Tracer
+} from "effect"
 import { HttpRouter, HttpServer, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { TestClock } from "effect/testing"
 import { Kms, KmsHttp } from "effect-kms"
 import { createServer, type Server, type ServerResponse } from "node:http"
 import { type AddressInfo, connect, createServer as createTcp, type Socket } from "node:net"
+import { Phase, Reason } from "../src/internal/phase.ts"
+import * as Settings from "../src/internal/settings.ts"
+import { Shutdown } from "../src/internal/shutdown.ts"
 import * as Host from "./support/host.ts"
 import * as Peers from "./support/peers.ts"
 import * as Ways from "./support/ways.ts"
@@ -320,6 +335,26 @@ describe("at the deadline", () => {
   )
 })
 
+describe("a cut that comes twice", () => {
+  it.effect("cuts a section once", () =>
+    Effect.gen(function* () {
+      const host = Host.make()
+      const settings = yield* Effect.fromResult(Settings.decode({}, host.process))
+      const phases = yield* SubscriptionRef.make<Phase>(Phase.Running())
+      const shutdown = new Shutdown(settings, yield* Clock.Clock, host.process, phases)
+      shutdown.gate.enter({ name: "work", now: 0, park: false })
+      shutdown.begin(Reason.Interrupted())
+      shutdown.drain(() => {})
+      shutdown.force()
+      shutdown.force()
+      assert.deepStrictEqual(
+        shutdown.report.sections.map(({ cut, name }) => [name, cut]),
+        [["work", 1]]
+      )
+    })
+  )
+})
+
 describe("an event loop that is blocked", () => {
   const forceTimeout = 800
   const block = (millis: number) => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, millis)
@@ -389,29 +424,82 @@ describe("an event loop that is blocked", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("leaves a finalizer what has come for it before its time was over", () =>
-    Effect.gen(function* () {
-      const peer = createTcp()
-      yield* Effect.callback<void>((resume) => void peer.listen(0, "127.0.0.1", () => resume(Effect.void)))
-      const [client, server] = yield* Effect.callback<readonly [Socket, Socket]>((resume) => {
-        const client = connect((peer.address() as AddressInfo).port, "127.0.0.1")
-        peer.once("connection", (server) => resume(Effect.succeed([client, server])))
+  /** An answer that comes from elsewhere, to be asked for and to be given. */
+  const remote = Effect.gen(function* () {
+    const server = createTcp()
+    yield* Effect.callback<void>((resume) => void server.listen(0, "127.0.0.1", () => resume(Effect.void)))
+    const [here, there] = yield* Effect.callback<readonly [Socket, Socket]>((resume) => {
+      const here = connect((server.address() as AddressInfo).port, "127.0.0.1")
+      server.once("connection", (there) => resume(Effect.succeed([here, there])))
+    })
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        here.destroy()
+        server.close()
       })
-      const goodbye = Effect.callback<void>((resume) => {
-        client.once("data", () => resume(Effect.void))
-        // Its time has begun by then.
-        queueMicrotask(() => {
-          server.write("goodbye")
+    )
+    return {
+      asked: Effect.callback<void>((resume) => void here.once("data", () => resume(Effect.void))),
+      /** It is there, and cannot be read for 400 ms, after which timers come first: from an immediate the loop goes on to them. */
+      answer: Effect.callback<void>((resume) => {
+        setImmediate(() => {
+          there.write("answer")
           block(400)
+          resume(Effect.void)
         })
       })
+    }
+  })
+
+  it.live("does not cut work whose end has come before the deadline", () =>
+    Effect.gen(function* () {
+      const { answer, asked } = yield* remote
+      const work = Effect.andThen(Kms.initiated, asked).pipe(Kms.busy("work"))
+      const program = yield* Ways.launchSignal.start(Layer.effectDiscard(Effect.forkScoped(work)), { timeout: 200 })
+      program.begin()
+      yield* Effect.sleep(50)
+      yield* answer
+      const { report } = yield* program.ended
+      assert.deepStrictEqual(
+        report!.sections.map(({ cut, drained }) => [drained, cut]),
+        [[1, 0]]
+      )
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("does not cut a request whose answer has come before the end of drainTimeout", () =>
+    Effect.gen(function* () {
+      const { answer, asked } = yield* remote
+      const server = createServer()
+      const response = Effect.as(asked, HttpServerResponse.text("answer"))
+      const program = yield* Ways.launchSignal.start(
+        HttpRouter.serve(HttpRouter.add("GET", "/", response), { disableListenLog: true, disableLogger: true }).pipe(
+          Layer.provide(KmsHttp.layer(() => server, { host: "127.0.0.1", port: 0, drainTimeout: 200 }))
+        )
+      )
+      const peer = yield* Peers.connect((server.address() as AddressInfo).port)
+      const received = Effect.callback<void>((resume) => void server.once("request", () => resume(Effect.void)))
+      const waiting = yield* Effect.forkChild(received, { startImmediately: true })
+      peer.get("/")
+      yield* Fiber.join(waiting)
+      yield* Ways.drain(program, () => server)
+      yield* answer
+      assert.strictEqual((yield* peer.response).text, "answer")
+      const [listener] = (yield* program.ended).report!.listeners
+      assert.deepStrictEqual([listener!.drained, listener!.cut], [1, 0])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("leaves a finalizer what has come for it before its time was over", () =>
+    Effect.gen(function* () {
+      const { answer, asked } = yield* remote
+      // By the time of the answer its own has begun.
+      const goodbye = Effect.andThen(Effect.forkDetach(answer, { startImmediately: true }), asked)
       const program = yield* Ways.launchSignal.start(
         Layer.effectDiscard(Kms.addFinalizer("pool", () => goodbye, { timeout: "200 millis" }))
       )
       program.begin()
       const { report } = yield* program.ended
-      client.destroy()
-      peer.close()
       assert.deepStrictEqual(
         report!.finalizers.map(({ name, outcome }) => [name, outcome]),
         [["pool", "released"]]

@@ -28,13 +28,10 @@ export interface Registry {
   remove(connection: Connection): void
 }
 
-export const key: unique symbol = Symbol("effect-kms/Connection")
+const key: unique symbol = Symbol("effect-kms/Connection")
 
-/** A socket that may have a record. */
-export interface Keyed {
+interface Keyed {
   [key]?: Connection
-  /** Of a `TLSSocket`: the socket that carries it. Private to Node, and pinned by a test. */
-  readonly _parent?: Keyed
 }
 
 /** What a connection closes by, where that is not its socket: an HTTP/2 session. */
@@ -91,6 +88,7 @@ export class Connection implements Due {
     this.carrier = socket
     this.owner = owner
     this.quietSince = wholeNow()
+    keep(socket, this)
   }
 
   /** Its peer has sent the beginning of something, half a head or part of a handshake, and has not been given its time. */
@@ -110,6 +108,7 @@ export class Connection implements Due {
   /** Its handshake is done, and `socket` has the plain text. */
   secure(socket: Socket): void {
     this.socket = socket
+    keep(socket, this)
     this.rest()
     this.waited = false
     // The drain had given the handshake its time; what comes next gets its own.
@@ -266,6 +265,10 @@ export class Connection implements Due {
     this.socket.destroy()
     this.carrier.destroy()
   }
+}
+
+const keep = (socket: Socket & Keyed, connection: Connection): void => {
+  socket[key] = connection
 }
 
 /** In whole milliseconds, none too early: a number that is not whole takes memory of its own in each record. */

@@ -5,9 +5,14 @@
  * that were upgraded. So each has a record here.
  */
 import type { Server, Socket } from "node:net"
-import { Connection, type Keyed, key, type Registry, type Timing } from "./connection.ts"
+import { Connection, of, type Registry, type Timing } from "./connection.ts"
 import type { Process } from "./process.ts"
 import { Sweep } from "./sweep.ts"
+
+interface Encrypted {
+  /** The socket that carries it. Private to Node, and pinned by a test. */
+  readonly _parent?: Socket
+}
 
 export class Connections implements Registry {
   readonly all = new Set<Connection>()
@@ -31,23 +36,21 @@ export class Connections implements Registry {
    * of an HTTP/2 server tells of the session at once: the record has to be made before.
    */
   attach(server: Server, onOpen: (connection: Connection) => void): void {
-    server.prependListener("connection", (socket: Socket & Keyed) => onOpen(this.add(socket)))
-    server.prependListener("secureConnection", (socket: Socket & Keyed) => {
-      const connection = socket._parent?.[key]
+    server.prependListener("connection", (socket: Socket) => onOpen(this.add(socket)))
+    server.prependListener("secureConnection", (socket: Socket & Encrypted) => {
+      const connection = of(socket._parent)
       if (connection === undefined) return
       connection.carrier.off("close", closed)
       connection.secure(socket)
-      socket[key] = connection
       socket.on("close", closed)
     })
   }
 
   /** Keeps a record of `socket`. */
-  add(socket: Socket & Keyed): Connection {
+  add(socket: Socket): Connection {
     this.accepted++
     const connection = new Connection(socket, this)
     this.all.add(connection)
-    socket[key] = connection
     socket.on("close", closed)
     return connection
   }
@@ -60,7 +63,7 @@ export class Connections implements Registry {
   }
 }
 
-function closed(this: Socket & Keyed): void {
-  const connection = this[key]
+function closed(this: Socket): void {
+  const connection = of(this)
   if (connection !== undefined) connection.owner.remove(connection)
 }

@@ -194,7 +194,7 @@ export class Drain implements Drainable {
   /** A part of the listener closes while the rest goes on: waits until that part has `ended`, as long as it may take. */
   part = (ended: Effect.Effect<void>): Effect.Effect<void> =>
     Effect.suspend(() =>
-      Effect.asVoid(Effect.timeoutOption(Effect.raceFirst(ended, Deferred.await(this.kms.forced)), this.longest))
+      Effect.asVoid(Limit.within(Effect.raceFirst(ended, Deferred.await(this.kms.forced)), this.host, this.longest))
     )
 
   private get longest(): number {

@@ -22,6 +22,7 @@ export interface Exchange {
   readonly startedAt: number
   /** The one before it on its connection, where a client pipelines. */
   earlier: Exchange | undefined
+  /** Its connection carries it no longer. Its handler may still run. */
   hasEnded: boolean
   /** What `shouldKeepAlive` was before this response was made the last. */
   keptAlive: boolean | undefined

@@ -4,14 +4,17 @@
 import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Deferred from "effect/Deferred"
+import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
+import * as Layer from "effect/Layer"
+import * as Scope from "effect/Scope"
 import * as SubscriptionRef from "effect/SubscriptionRef"
 import * as Tracer from "effect/Tracer"
 import { type FinalizerEnd, Kms } from "./kms.ts"
 import * as Limit from "./limit.ts"
-import { inWords } from "./options.ts"
+import { inWords, millis } from "./options.ts"
 import { Process } from "./process.ts"
 import * as Trace from "./trace.ts"
 
@@ -19,7 +22,7 @@ import * as Trace from "./trace.ts"
  * Runs a release under its name. With a timeout it is abandoned when that is over, or at the cut, whichever comes
  * first: a finalizer cannot be interrupted, so it runs in a fiber of its own, and only the wait for it ends.
  */
-export const named = Effect.fnUntraced(function* <R>(
+const named = Effect.fnUntraced(function* <R>(
   name: string,
   timeout: number | undefined,
   release: Effect.Effect<void, never, R>
@@ -62,6 +65,36 @@ export const named = Effect.fnUntraced(function* <R>(
   ])
   yield* next
 })
+
+/** Adds a finalizer with a name. Dies with `OptionError` if the timeout cannot be meant. */
+export const add = <R>(
+  name: string,
+  timeout: Duration.Input | undefined,
+  finalizer: (exit: Exit.Exit<unknown, unknown>) => Effect.Effect<void, never, R>
+): Effect.Effect<void, never, R | Scope.Scope> =>
+  Effect.flatMap(decode(timeout), (millis) => Effect.addFinalizer((exit) => named(name, millis, finalizer(exit))))
+
+/** Builds a layer in a scope of its own, whose closing is a finalizer with a name. */
+export const layer = <A, E, R>(
+  name: string,
+  timeout: Duration.Input | undefined,
+  self: Layer.Layer<A, E, R>
+): Layer.Layer<A, E, R> =>
+  Layer.fromBuildMemo<A, E, R>((memoMap, scope) =>
+    Effect.gen(function* () {
+      const own = yield* Scope.make()
+      yield* Scope.provide(
+        add(name, timeout, (exit) => Scope.close(own, exit)),
+        scope
+      )
+      return yield* Layer.buildWithMemoMap(self, memoMap, own)
+    })
+  )
+
+const decode = (timeout: Duration.Input | undefined): Effect.Effect<number | undefined> =>
+  timeout === undefined
+    ? Effect.undefined
+    : Effect.orDie(Effect.fromResult(millis("timeout", timeout, { zero: false, infinite: true })))
 
 const ended = (exit: Exit.Exit<unknown, unknown>): FinalizerEnd =>
   Exit.isSuccess(exit) ? { outcome: "released" } : { outcome: "failed", error: inWords(Cause.squash(exit.cause)) }

@@ -5,6 +5,7 @@
  * the connection (`KmsRpc`) it is interrupted once there has been none for `quietPeriod`.
  */
 import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
 import type * as Fiber from "effect/Fiber"
 import type { Adopter, Connection } from "./connection.ts"
 import type { Hold } from "./gate.ts"
@@ -35,6 +36,15 @@ export const CurrentCarrier: Context.Reference<Carrier | undefined> = Context.Re
   "effect-kms/CurrentCarrier",
   { defaultValue: () => undefined }
 )
+
+/** Completes when a carrier begins to end; `otherwise` goes for a fiber that outlives the handler which began it. */
+export const ending = (carrier: Carrier, otherwise: Effect.Effect<void>): Effect.Effect<void> =>
+  Effect.callback<void>((resume) => {
+    if (carrier.isEnding) return resume(Effect.void)
+    if (carrier.isGone) return resume(otherwise)
+    const removals = [carrier.onEnding(() => resume(Effect.void)), carrier.onGone(() => resume(otherwise))]
+    return Effect.sync(() => removals.forEach((remove) => remove()))
+  })
 
 export class Handler implements Hold, Carrier, Adopter {
   readonly since: number = now()

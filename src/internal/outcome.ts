@@ -7,6 +7,7 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Fiber from "effect/Fiber"
 import * as Runtime from "effect/Runtime"
+import * as Limit from "./limit.ts"
 import type { Process } from "./process.ts"
 import type { Report } from "./report.ts"
 import { defaultSignals } from "./signals.ts"
@@ -48,8 +49,8 @@ export const teardown =
     const flushing = Effect.runFork(host.flush)
     // Mostly nothing is left to be written, and a clock for that would be most of what it takes.
     if (flushing.pollUnsafe() !== undefined) return end()
-    const limit = Effect.timeoutOption(outcome?.flushTimeout ?? flushTimeout)
-    Effect.runFork(limit(Fiber.await(flushing))).addObserver(end)
+    const flushed = Limit.within(Fiber.await(flushing), host, outcome?.flushTimeout ?? flushTimeout)
+    Effect.runFork(flushed).addObserver(end)
   }
 
 const exitCode = (exit: Exit.Exit<unknown, unknown>): number => {

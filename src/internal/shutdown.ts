@@ -233,7 +233,7 @@ export class Shutdown implements Service {
   force(): void {
     if (this.reason !== undefined) Deferred.doneUnsafe(this.initiated, Exit.succeed(this.reason))
     this.gate.close()
-    // A drain that failed has been cut already.
+    // Where the drain has failed, it has all been cut before.
     if (this.cutAt === undefined) for (const section of this.gate.live) this.account.note(section, "cut")
     this.cutAt = this.now()
     for (const drain of this.account.drains) this.attempt(drain.force)

@@ -2,6 +2,7 @@
  * Process signals as an effect: the first asks to end gracefully, a second one ends at once.
  */
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { constants } from "node:os"
@@ -42,7 +43,8 @@ export const listen = Effect.fnUntraced(function* (
   signals: ReadonlyArray<NodeJS.Signals>,
   on: { readonly first: (signal: NodeJS.Signals) => void; readonly again: (signal: NodeJS.Signals) => void }
 ): Effect.fn.Return<void, never, Scope.Scope> {
-  const services = yield* Effect.context<Scope.Scope>()
+  const services = yield* Effect.context<never>()
+  const scope = yield* Effect.scope
   let seen = false
   /** Those whose echo may still come. */
   const heard = new Set<NodeJS.Signals>()
@@ -53,7 +55,7 @@ export const listen = Effect.fnUntraced(function* (
       Limit.over(host, echo),
       Effect.sync(() => heard.delete(signal))
     )
-    Effect.runForkWith(services)(Effect.forkScoped(forget))
+    Fiber.runIn(Effect.runForkWith(services)(forget), scope)
   }
   const receive = (signal: NodeJS.Signals) => {
     if (heard.has(signal)) return

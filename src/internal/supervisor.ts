@@ -277,7 +277,7 @@ const conclude = Effect.fnUntraced(function* (
       Effect.catchCause((cause) => View.tell(Effect.logError("onStopped failed", cause))),
       Effect.forkDetach({ startImmediately: true }),
       Effect.flatMap(Fiber.await),
-      Effect.timeoutOption(left() / 2)
+      (told) => Limit.within(told, shutdown.host, left() / 2)
     )
   }
   const isLost = failed || shutdown.broken
