@@ -19,7 +19,7 @@ export interface Balanced {
   readonly lameDuck?: number | undefined
   readonly clients?: Load["clients"] | undefined
   /** Spoils the servers, to see that the clients count. */
-  readonly breakage?: "closes" | undefined
+  readonly breakage?: "exits" | undefined
 }
 
 export const balanced = Effect.fnUntraced(function* (

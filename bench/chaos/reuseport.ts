@@ -29,7 +29,7 @@ export interface Reuseport {
   readonly lameDucks?: readonly [number, ...Array<number>] | undefined
   readonly clients?: Load["clients"] | undefined
   /** Spoils the servers, to see that the clients count. */
-  readonly breakage?: "closes" | undefined
+  readonly breakage?: "exits" | undefined
 }
 
 /** Longer than the pauses of the far clients, and what they have in flight meanwhile. */

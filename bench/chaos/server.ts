@@ -21,8 +21,8 @@ export interface Serving {
   readonly reusePort: boolean
   /** In milliseconds. */
   readonly lameDuck: number
-  /** `closes` is for seeing the clients count: plain `server.close()`, and all connections cut. */
-  readonly breakage?: "closes" | undefined
+  /** `exits` is for seeing the clients count: SIGTERM ends the process at once, with all that is in flight. */
+  readonly breakage?: "exits" | undefined
 }
 
 export interface Told {
@@ -44,11 +44,9 @@ let requests = 0
 let messages = 0
 const accepted: Array<readonly [number, number]> = []
 const listening: Array<number> = []
-const servers: Array<Server> = []
 
 const create = (index: number, make: () => Server) => () => {
   const server = make()
-  servers.push(server)
   server.on("listening", () => {
     listening[index] = (server.address() as AddressInfo).port
   })
@@ -152,16 +150,12 @@ const Main = Layer.effectDiscard(
   })
 ).pipe(Layer.provideMerge(Servers))
 
-if (breakage === "closes")
-  process.once("SIGTERM", () => {
-    for (const server of servers) server.close()
-    setTimeout(() => process.exit(0), 300)
-  })
+// Before anybody else hears of the signal.
+if (breakage === "exits") process.once("SIGTERM", () => process.exit(0))
 
 Main.pipe(
   Kms.launch({
     lameDuck,
-    ...(breakage === "closes" ? { signals: ["SIGUSR2"] as const } : {}),
     onStopped: ({ listeners }) =>
       Effect.sync(() => {
         const cut = listeners.reduce((sum, listener) => sum + listener.cut, 0)
