@@ -25,6 +25,8 @@ interface Case {
   readonly effect: Kind
   /** Flags of Node for the server. */
   readonly flags?: ReadonlyArray<string>
+  /** Whether each round finds the garbage collector at another point between two collections, all of them evenly. */
+  readonly anywhere?: boolean
 }
 
 const http = { protocol: "http", base: "node:http", effect: "NodeHttpServer" } as const
@@ -80,9 +82,16 @@ const roomy: Case = {
   flags: ["--min-semi-space-size=64", "--max-semi-space-size=64"]
 }
 
+/** What has run for a while is somewhere between two collections when it is told to stop. */
+const anywhere: Case = { ...slow(1000), name: "1,000 requests, the collector at any point", anywhere: true }
+
+/** What V8 has made between two collections of the young generation as Node comes, in bytes. */
+const betweenCollections = 26e6
+
 const growing: ReadonlyArray<Case> = [
   ...[10, 100].map(slow),
   roomy,
+  anywhere,
   ...[10, 100, 1000].map(idle),
   ...[50, 500].map(sockets),
   ...[10, 100].map(sessions)
@@ -101,10 +110,15 @@ interface Ended {
   readonly told: string
 }
 
-const once = (kind: Kind, { clients, flags, protocol }: Case): Effect.Effect<Ended> =>
+/** `point` is a number from 0 to 1: where the round is among all of them. */
+const once = (kind: Kind, { anywhere, clients, flags, protocol }: Case, point: number): Effect.Effect<Ended> =>
   Effect.gen(function* () {
+    const garbage = anywhere === true ? point * betweenCollections : 0
     const keepAliveTimeout = clients.what === "idle" ? { keepAliveTimeout: 120_000 } : {}
-    const { port, program, usage } = yield* serve({ kind, protocol, slow: clients.count, ...keepAliveTimeout }, flags)
+    const { port, program, usage } = yield* serve(
+      { kind, protocol, slow: clients.count, garbage, ...keepAliveTimeout },
+      flags
+    )
     const { ended } = yield* crowd({ ...clients, port })
     const ends = clients.what === "slow" || clients.what === "stream"
     if (ends) yield* program.printed(/^began$/m)
@@ -139,10 +153,10 @@ const isIn = (name: string, part: string): boolean => (names.includes(part) ? na
 /** Measured in every round, but where it has not ended in time once: it will not the next time either. */
 const measure = Effect.fnUntraced(function* (options: Options, each: Case, kinds: ReadonlyArray<Kind>) {
   const hopeless = new Set<string>()
-  return yield* inRounds<Ended>(options, kinds, (kind) =>
+  return yield* inRounds<Ended>(options, kinds, (kind, round) =>
     Effect.gen(function* () {
       if (hopeless.has(kind)) return undefined
-      const ended = yield* once(kind as Kind, each)
+      const ended = yield* once(kind as Kind, each, round / options.rounds)
       if (ended.millis === undefined) hopeless.add(kind)
       return ended
     })

@@ -31,6 +31,8 @@ export interface Subject {
   readonly keepAliveTimeout?: number
   /** Collects garbage before it says how much memory it has. */
   readonly collect?: boolean
+  /** Bytes of garbage that it makes before it takes requests, and so brings its next collection nearer by. */
+  readonly garbage?: number
 }
 
 /** What a server says of itself when it gets SIGUSR2. */

@@ -30,7 +30,17 @@ const address = { port: 0, host: "127.0.0.1", backlog: 4096 }
 
 const prepared = (server: Server): Server => {
   if (subject.keepAliveTimeout !== undefined) server.keepAliveTimeout = subject.keepAliveTimeout
-  return server.on("listening", () => console.log(`port ${(server.address() as AddressInfo).port}`))
+  return server.on("listening", () => {
+    litter(subject.garbage ?? 0)
+    console.log(`port ${(server.address() as AddressInfo).port}`)
+  })
+}
+
+/** What was made last. Nothing that nobody could see would be made at all. */
+export let litterer: ReadonlyArray<number> = []
+
+const litter = (bytes: number): void => {
+  for (let made = 0; made < bytes; made += 1000) litterer = Array.from<number>({ length: 125 }).fill(0)
 }
 
 const create = (): Server =>

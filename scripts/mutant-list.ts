@@ -341,7 +341,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     to: "          void drained\n"
   },
   {
-    test: rpc("TCP, Kms.launch and a signal: without calls is closed once it has been quiet"),
+    test: rpc("TCP, Kms.launch and a signal: on a connection that is still open is answered"),
     title: "a connection without calls is closed at once",
     file: "internal/handler.ts",
     from: "else connection.schedule()\n  }",

@@ -35,13 +35,20 @@ interface Outcome {
 /** What hangs, broken as it is, is given up after so many milliseconds: a third of what tests have by default. */
 const patience = 10_000
 
+/** A run that says neither has judged nothing, and takes place once more: a worker was killed, or never came up. */
+const judge = async (dir: string, test: Test): Promise<Outcome> => {
+  const outcome = await run(dir, test)
+  return outcome.passed || outcome.failed ? outcome : run(dir, test)
+}
+
 const run = (dir: string, [file, name]: Test): Promise<Outcome> =>
   new Promise((resolve) => {
     const pattern = name.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&")
     const vitest = join(root, "node_modules/vitest/vitest.mjs")
     const args = [vitest, "run", file, "--testNamePattern", pattern, "--testTimeout", `${patience}`]
     const env = { ...process.env, NODE_OPTIONS: "", NO_COLOR: "1", FORCE_COLOR: "" }
-    execFile(process.execPath, args, { cwd: dir, env, maxBuffer: 64 * 1024 * 1024 }, (error, stdout, stderr) => {
+    const options = { cwd: dir, env, maxBuffer: 64 * 1024 * 1024, timeout: 12 * patience }
+    execFile(process.execPath, args, options, (error, stdout, stderr) => {
       const summary = /Tests .*/.exec(plain(stdout))?.[0] ?? ""
       const failed = /\b[1-9]\d* failed/.test(summary)
       resolve({
@@ -79,7 +86,7 @@ const lane = async (queue: Array<Mutant>, sound: Map<string, Promise<Outcome>>):
         continue
       }
       if (!isTested) {
-        const unbroken = sound.get(promise) ?? run(dir, test)
+        const unbroken = sound.get(promise) ?? judge(dir, test)
         sound.set(promise, unbroken)
         const { output, passed } = await unbroken
         if (!passed) {
@@ -91,10 +98,10 @@ const lane = async (queue: Array<Mutant>, sound: Map<string, Promise<Outcome>>):
         path,
         source.replace(from, () => to)
       )
-      const { failed } = await run(dir, test)
+      const { failed, output } = await judge(dir, test)
       writeFileSync(path, source)
       if (failed) console.log(`killed   ${title} (${promise})`)
-      else survived(`SURVIVED ${title} (${promise})`)
+      else survived(`SURVIVED ${title} (${promise})\n${output}`)
     }
   } finally {
     rmSync(dir, { recursive: true, force: true })

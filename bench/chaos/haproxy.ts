@@ -32,11 +32,12 @@ export const install = (): string | undefined => {
   if (found !== undefined || process.getuid?.() !== 0) return found
   console.log("There is no haproxy: installing it with apt-get.")
   const env = { ...process.env, DEBIAN_FRONTEND: "noninteractive" }
-  spawnSync("apt-get", ["update", "-qq"], { stdio: ["ignore", "ignore", "inherit"], env })
-  spawnSync("apt-get", ["install", "-y", "-qq", "--no-install-recommends", "haproxy"], {
-    stdio: ["ignore", "ignore", "inherit"],
-    env
-  })
+  // A mirror that says nothing is given up.
+  const patience = ["-o", "Acquire::http::Timeout=10", "-o", "Acquire::Retries=1"]
+  const apt = (...args: ReadonlyArray<string>) =>
+    spawnSync("apt-get", [...patience, ...args], { stdio: ["ignore", "ignore", "inherit"], timeout: 60_000, env })
+  apt("update", "-qq")
+  apt("install", "-y", "-qq", "--no-install-recommends", "haproxy")
   return version()
 }
 

@@ -23,6 +23,9 @@ export interface Group {
   readonly cases: ReadonlyArray<Case>
 }
 
+/** For a client that has to get to something in time, whatever else the machine does. */
+export const patient = { patience: 5000 } as const
+
 /** The next response, whole. */
 export const answer = (peer: Peer, millis = 6000): Effect.Effect<Response> =>
   within(millis, "the answer comes whole")(peer.response)

@@ -25,7 +25,7 @@ export const within =
  * How long a process may live on where nothing is in flight any more. Long enough for a slow machine and for peers that are
  * given a second to finish what they have begun, and shorter than Node's keep-alive timeout of 5 s.
  */
-export const soon = 3000
+export const soon = 4000
 
 /** The same where a limit of a second and a half was set: that, a second to clean up, and what a busy machine takes. */
 export const gone = 5000

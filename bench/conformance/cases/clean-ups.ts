@@ -26,6 +26,7 @@ export const cleanUps: Group = {
     {
       name: "Resources are released in reverse, each once, though the signal comes twice",
       origin: "fx, Spring, fastify",
+      settings: { echo: true },
       needs: ["clean-ups"],
       run: Effect.fnUntraced(function* (server) {
         yield* inFlight(server, "/slow?ms=700").pipe(

@@ -1,13 +1,13 @@
 /** Connections without a request in flight: kept, silent, or with half a request; and those that come late. */
 import { Effect, Fiber } from "effect"
 import { connect } from "../../../test/support/peers.ts"
-import { answered, type Group, hammer, inFlight, kept, saysClose } from "../case.ts"
+import { answered, type Group, hammer, inFlight, kept, patient, saysClose } from "../case.ts"
 import { expect, within } from "../server.ts"
 
 const peers = ["http-terminator", "stoppable", "terminus", "http-graceful-shutdown"]
 const everyone = ["node:http", "NodeHttpServer", "fastify", "close-with-grace", ...peers]
 const destroysIdle = "closes connections that look idle at once, with the next request on its way"
-/** Of a client, after the signal: longer than any subject takes to begin, shorter than what it gives a quiet connection. */
+/** Of a client, after the signal: longer than any subject takes to begin. */
 const pause = 100
 
 const noHeadCheck = "server.close() stops the check for slow heads, and does not close such a connection"
@@ -39,6 +39,7 @@ export const idle: Group = {
     {
       name: "Twenty clients without pause lose no request",
       origin: "no suite; nodejs/node #60617, #51677",
+      settings: patient,
       knownToFail: everyone,
       because: destroysIdle,
       run: Effect.fnUntraced(function* (server) {
@@ -50,7 +51,7 @@ export const idle: Group = {
     {
       name: "Twenty clients over HTTPS without pause lose no request",
       origin: "no suite",
-      settings: { mode: "https" },
+      settings: { ...patient, mode: "https" },
       knownToFail: everyone,
       because: destroysIdle,
       run: Effect.fnUntraced(function* (server) {
@@ -62,6 +63,7 @@ export const idle: Group = {
     {
       name: "Each of twenty clients without pause is told to close before its connection closes",
       origin: "RFC 9112 section 9.6; http-terminator",
+      settings: patient,
       knownToFail: ["node:http", "NodeHttpServer", "stoppable", "terminus"],
       because: "closes connections without a word",
       run: Effect.fnUntraced(function* (server) {
@@ -72,6 +74,7 @@ export const idle: Group = {
     {
       name: "A request sent a moment after the signal, on a connection in use, is answered",
       origin: "no suite; hapi; nodejs/node #51677",
+      settings: patient,
       knownToFail: everyone,
       because: destroysIdle,
       run: Effect.fnUntraced(function* (server) {
@@ -101,6 +104,7 @@ export const silent: Group = {
     {
       name: "A connection opened ahead that first speaks a moment after the signal is answered",
       origin: "no suite; stoppable #27",
+      settings: patient,
       knownToFail: peers,
       because: "closes a connection that has not spoken at once",
       run: Effect.fnUntraced(function* (server) {
@@ -128,6 +132,7 @@ export const silent: Group = {
     {
       name: "Half a request head that is finished after the signal is answered",
       origin: "hyper; probe",
+      settings: patient,
       knownToFail: [...peers, "fastify", "close-with-grace"],
       because: "takes the connection for idle, or answers 503",
       run: Effect.fnUntraced(function* (server) {
@@ -143,7 +148,7 @@ export const silent: Group = {
     {
       name: "Half a request head over HTTPS that is finished after the signal is answered",
       origin: "hyper; probe",
-      settings: { mode: "https" },
+      settings: { ...patient, mode: "https" },
       knownToFail: [...peers, "fastify", "close-with-grace"],
       because: "takes the connection for idle, or answers 503",
       run: Effect.fnUntraced(function* (server) {

@@ -1,7 +1,7 @@
 /** TLS itself, and HTTP/2. */
 import { Effect } from "effect"
 import { halfHandshake, type SessionPeer, session } from "../../../test/support/peers.ts"
-import { answered, type Group, kept } from "../case.ts"
+import { answered, type Group, kept, patient } from "../case.ts"
 import { expect, within } from "../server.ts"
 
 export const tls: Group = {
@@ -31,14 +31,14 @@ export const tls: Group = {
     {
       name: "A handshake that is finished after the signal leads to an answer",
       origin: "no suite; probe",
-      settings: { mode: "https" },
+      settings: { ...patient, mode: "https" },
       knownToFail: ["http-terminator", "http-graceful-shutdown", "fastify", "close-with-grace"],
       because: "destroys what is new, or answers 503",
       run: Effect.fnUntraced(function* (server) {
         const { peer, proceed } = yield* halfHandshake(server.port, 40)
         yield* kept(server, { tls: true })
         yield* server.signal()
-        yield* within(2000, "the handshake ends")(Effect.raceFirst(proceed, peer.closed))
+        yield* within(4000, "the handshake ends")(Effect.raceFirst(proceed, peer.closed))
         peer.get("/quick")
         yield* answered(peer, "quick")
       })
@@ -96,7 +96,7 @@ export const http2: Group = {
         const peer = yield* session(server.port, { tls: true })
         yield* request(peer, "/quick").response
         yield* server.signal()
-        const { code } = yield* within(2000, "GOAWAY comes")(peer.goaway)
+        const { code } = yield* within(3000, "GOAWAY comes")(peer.goaway)
         yield* expect(code === 0, `GOAWAY says ${code}`)
         yield* server.endsCleanly()
       })
@@ -110,10 +110,10 @@ export const http2: Group = {
       because: "destroys the session",
       run: Effect.fnUntraced(function* (server) {
         const peer = yield* session(server.port, { tls: true })
-        const { response } = request(peer, "/slow?ms=2000")
+        const { response } = request(peer, "/slow?ms=4000")
         yield* server.began("/slow")
         yield* server.signal()
-        yield* within(1500, "GOAWAY comes")(peer.goaway)
+        yield* within(3000, "GOAWAY comes")(peer.goaway)
         yield* response
         yield* server.endsCleanly()
       })

@@ -36,7 +36,7 @@ export const pipelining: Group = {
       because: "says so on none, or on the first",
       run: Effect.fnUntraced(function* (server) {
         const peer = yield* connect(server.port)
-        peer.send(get("/slow?ms=500").repeat(3))
+        peer.send(get("/slow?ms=1500").repeat(3))
         yield* server.began("/slow")
         yield* server.signal()
         for (let i = 0; i < 2; i++) {
@@ -52,7 +52,7 @@ export const pipelining: Group = {
       knownToFail: ["http-terminator", "http-graceful-shutdown", "fastify", "close-with-grace"],
       because: "has said close by then, or answers 503",
       run: Effect.fnUntraced(function* (server) {
-        const peer = yield* inFlight(server, "/slow?ms=700")
+        const peer = yield* inFlight(server, "/slow?ms=2500")
         yield* server.signal()
         peer.get("/quick")
         yield* answered(peer, "slow")

@@ -1,7 +1,7 @@
 /** Connections that have left HTTP: WebSockets, other upgrades, tunnels. */
 import { Effect } from "effect"
 import { deafWebSocket, tunnel, upgrade, webSocket } from "../../../test/support/peers.ts"
-import type { Group } from "../case.ts"
+import { type Group, patient } from "../case.ts"
 import { expect, soon, within } from "../server.ts"
 
 const forgets = "Node forgets a connection that was upgraded, and nobody else closes it"
@@ -67,6 +67,7 @@ export const upgrades: Group = {
     {
       name: "What an upgraded connection sends right after the signal gets its answer",
       origin: "no suite",
+      settings: patient,
       needs: ["raw"],
       knownToFail: whoDestroys,
       because: destroys,
@@ -75,7 +76,7 @@ export const upgrades: Group = {
         yield* server.signal()
         yield* Effect.sleep(100)
         peer.send("hello")
-        yield* within(2000, "the echo comes")(peer.raw(5))
+        yield* within(4000, "the echo comes")(peer.raw(5))
       })
     },
     {

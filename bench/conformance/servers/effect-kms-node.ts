@@ -8,7 +8,7 @@ import * as Layer from "effect/Layer"
 import * as Kms from "effect-kms/Kms"
 import * as KmsHijack from "effect-kms/KmsHijack"
 import * as KmsHttp from "effect-kms/KmsHttp"
-import { Resources } from "./effect.ts"
+import { patience, Resources } from "./effect.ts"
 import { address, announce, attach, create, routes } from "./plain.ts"
 import { settings } from "./settings.ts"
 
@@ -24,7 +24,7 @@ const serve = (name: string, port: number) =>
           announce(server, name)
           return server
         },
-        { host: "127.0.0.1", port }
+        { host: "127.0.0.1", port, ...patience }
       )
     )
   )

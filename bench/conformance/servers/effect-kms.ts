@@ -11,7 +11,7 @@ import * as Kms from "effect-kms/Kms"
 import * as KmsHealth from "effect-kms/KmsHealth"
 import * as KmsHttp from "effect-kms/KmsHttp"
 import { createServer } from "node:http"
-import { quietly, Resources, Routes } from "./effect.ts"
+import { patience, quietly, Resources, Routes } from "./effect.ts"
 import { address, announce, create } from "./plain.ts"
 import { began, say, settings } from "./settings.ts"
 
@@ -34,7 +34,7 @@ const Job = HttpRouter.add(
 
 const serve = (name: string, port: number) =>
   HttpRouter.serve(Layer.merge(Routes, Job), quietly).pipe(
-    Layer.provide(KmsHttp.layer(() => announced(create(), name), { host: "127.0.0.1", port }))
+    Layer.provide(KmsHttp.layer(() => announced(create(), name), { host: "127.0.0.1", port, ...patience }))
   )
 
 const Health = KmsHealth.serve().pipe(

@@ -9,7 +9,7 @@ import * as Layer from "effect/Layer"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import { target, trouble } from "./plain.ts"
-import { began, closeCache, closeDatabase, database, say } from "./settings.ts"
+import { began, closeCache, closeDatabase, database, say, settings } from "./settings.ts"
 
 type Handler = (
   url: ReturnType<typeof target>,
@@ -81,5 +81,9 @@ const resource = (close: () => Promise<void>) =>
 
 /** The cache depends on the database, so it is released before. */
 export const Resources = resource(closeCache).pipe(Layer.provideMerge(resource(closeDatabase)))
+
+/** Options of `KmsHttp`. */
+export const patience =
+  settings.patience === 0 ? {} : { quietPeriod: settings.patience, closeTimeout: settings.patience }
 
 export const quietly = { disableLogger: true, disableListenLog: true } as const

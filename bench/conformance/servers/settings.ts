@@ -18,6 +18,13 @@ export interface Settings {
   readonly second: boolean
   /** Leave a timer running that nobody clears. */
   readonly leak: boolean
+  /** Whether the first signal comes once more, as far apart as it does through a slow wrapper. */
+  readonly echo: boolean
+  /**
+   * How long a connection is given to speak, or to go on, where a subject has an option for that; 0 is what it has by
+   * default. For cases whose client may come late on a busy machine; none of them waits for that time to be over.
+   */
+  readonly patience: number
   readonly port: number
 }
 
@@ -33,6 +40,8 @@ export const settings: Settings = {
   lameDuck: 0,
   second: false,
   leak: false,
+  echo: false,
+  patience: 0,
   port: 0,
   ...(JSON.parse(process.env["CONFORMANCE"] ?? "{}") as Partial<Settings>)
 }
@@ -76,9 +85,14 @@ export const closeDatabase = async (): Promise<void> => {
 
 if (settings.leak) setInterval(() => {}, 1000)
 
+const echoMillis = 30
+
 // Says that the signal has come, and nothing else. As it goes with the first one it changes nothing for the second.
 for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) {
-  const told = () => say(`heard ${signal}`)
+  const told = () => {
+    say(`heard ${signal}`)
+    if (settings.echo) setTimeout(() => process.kill(process.pid, signal), echoMillis).unref()
+  }
   // Where nobody else listens, the default action has to stay.
   process.on("newListener", (event, listener) => {
     if (event !== signal || listener === told || process.listenerCount(signal) > 0) return
