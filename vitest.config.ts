@@ -32,6 +32,8 @@ export default defineConfig({
         test: {
           ...shared,
           name: "e2e",
+          // A program may take seconds to start, and some tests start a dozen.
+          testTimeout: 120_000,
           include: ["test/e2e/**/*.test.ts"],
           maxWorkers: 1,
           sequence: { groupOrder: 2 }

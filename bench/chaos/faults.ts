@@ -24,6 +24,8 @@ export const faults = (
     readonly seed: number
     readonly rounds: number
     readonly concurrency: number
+    /** Milliseconds for which the machine may stand still. */
+    readonly stall?: number | undefined
     /** Plays this one alone. */
     readonly only?: number | undefined
   },
@@ -37,7 +39,7 @@ export const faults = (
     (round) =>
       Effect.gen(function* () {
         const seen = yield* play(round)
-        const judged: Judged = { round, seen, verdict: verdict(round, seen) }
+        const judged: Judged = { round, seen, verdict: verdict(round, seen, options.stall) }
         progress(++done, judged)
         return judged
       }),

@@ -22,6 +22,9 @@ export interface Seen {
 /** How much later than promised a process may be seen to be gone: this is measured from outside, on a busy machine. */
 export const slack = 1000
 
+/** A signal that a process lives on with for so long it has not heeded. */
+const heeding = 1000
+
 /** How a round ended, for the table. */
 export type Ending = "0" | "1" | "1, at once" | "before it had begun"
 
@@ -30,7 +33,8 @@ export interface Verdict {
   readonly problems: ReadonlyArray<string>
 }
 
-export const verdict = (round: Round, seen: Seen): Verdict => {
+/** `stall` is how long the machine may stand still, in milliseconds. */
+export const verdict = (round: Round, seen: Seen, stall = 0): Verdict => {
   const { exit, output } = seen
   const acquired = names(output, "+")
   if (exit === undefined) return { ending: "1", problems: [`the process did not end: ${seen.standstill}`] }
@@ -40,7 +44,7 @@ export const verdict = (round: Round, seen: Seen): Verdict => {
     return { ending: "before it had begun", problems: early ? [] : [`ended by ${exit.signal ?? exit.code}`] }
   }
   const atOnce = output.includes("exit at once")
-  const problems = [...released(output), ...times(round, seen, atOnce)]
+  const problems = [...released(output), ...times(round, seen, atOnce, slack + stall)]
   if (atOnce) {
     if (exit.code !== 1) problems.push(`exit code ${exit.code} after a second signal`)
     if (round.second === undefined || !isSecond(round.first, round.second))
@@ -86,11 +90,21 @@ const released = (output: string): ReadonlyArray<string> => {
   return problems
 }
 
-const times = ({ first, second }: Round, { afterSecond, millis }: Seen, atOnce: boolean): ReadonlyArray<string> => {
+const times = (
+  { first, second }: Round,
+  { afterSecond, millis }: Seen,
+  atOnce: boolean,
+  slack: number
+): ReadonlyArray<string> => {
   const problems: Array<string> = []
   const most = timeout + forceTimeout + slack
   if (millis > most) problems.push(`gone after ${Math.round(millis)} ms, more than ${most}`)
-  if (second !== undefined && isSecond(first, second) && afterSecond !== undefined && afterSecond > slack)
+  if (
+    second !== undefined &&
+    isSecond(first, second) &&
+    afterSecond !== undefined &&
+    afterSecond > (atOnce ? slack : heeding)
+  )
     problems.push(
       `lived on for ${Math.round(afterSecond)} ms after a second signal${atOnce ? "" : ", which it did not heed"}`
     )

@@ -28,6 +28,8 @@ export interface Reuseport {
   /** Those of the servers, one of which each gets. */
   readonly lameDucks?: readonly [number, ...Array<number>] | undefined
   readonly clients?: Load["clients"] | undefined
+  /** In milliseconds; default that of the library. */
+  readonly quietPeriod?: number | undefined
   /** Spoils the servers, to see that the clients count. */
   readonly breakage?: "exits" | undefined
 }
@@ -48,7 +50,7 @@ export const reuseport = Effect.fnUntraced(function* (
       const host = "127.0.0.1"
       let ports: readonly [number, number, number] = [0, 0, 0]
       const ground: Ground = {
-        serving: () => ({ host, ports, reusePort: true, breakage: options.breakage }),
+        serving: () => ({ host, ports, reusePort: true, quietPeriod: options.quietPeriod, breakage: options.breakage }),
         options: within,
         listening: (_, [http, http2]) => {
           ports = [http, http2, 0]
@@ -120,7 +122,8 @@ const reset = (failure: Failure, lives: ReadonlyArray<Life>): string | undefined
     return undefined
   // It was opened before a listening socket closed, and failed as it did: the server says so a moment later, as it gets to it.
   const closing = lives.some(
-    ({ draining }) => draining !== undefined && failure.opened < draining && Math.abs(failure.at - draining) < 100
+    ({ draining }) =>
+      draining !== undefined && failure.opened < draining && failure.at > draining - 100 && failure.at < draining + 2000
   )
   // None of the servers has ever seen it.
   const seen = lives.some(

@@ -53,7 +53,7 @@ export interface Rolled {
 
 /** Where the two servers are, and how each is started. */
 export interface Ground {
-  readonly serving: (slot: 0 | 1) => Pick<Serving, "host" | "ports" | "reusePort" | "breakage">
+  readonly serving: (slot: 0 | 1) => Pick<Serving, "host" | "ports" | "reusePort" | "quietPeriod" | "breakage">
   /** Runs programs elsewhere than here. */
   readonly options?: Pick<Options, "command"> | undefined
   /** Told of each server that listens, before any client is there. */

@@ -21,6 +21,7 @@ export interface Serving {
   readonly reusePort: boolean
   /** In milliseconds. */
   readonly lameDuck: number
+  readonly quietPeriod?: number | undefined
   /** `exits` is for seeing the clients count: SIGTERM ends the process at once, with all that is in flight. */
   readonly breakage?: "exits" | undefined
 }
@@ -34,7 +35,7 @@ export interface Told {
   readonly accepted: ReadonlyArray<readonly [port: number, at: number]>
 }
 
-const { breakage, host, lameDuck, ports, reusePort } = JSON.parse(process.argv[2]!) as Serving
+const { breakage, host, lameDuck, ports, quietPeriod, reusePort } = JSON.parse(process.argv[2]!) as Serving
 
 const acceptedMillis = 6000
 
@@ -125,7 +126,7 @@ const Api = HttpRouter.serve(Layer.mergeAll(Echo, Upload, Events, Socket), {
   disableListenLog: true
 })
 
-const shared = { host, reusePort }
+const shared = { host, reusePort, quietPeriod }
 const Health = KmsHealth.serve().pipe(
   Layer.provide(KmsHttp.layer(create(2, createServer), { host, port: ports[2], drainOn: "release", name: "health" }))
 )

@@ -37,8 +37,6 @@ describe("the echo of a Ctrl-C", () => {
       const program = yield* start(blocks)
       yield* program.printed(/^started$/m)
       program.child.kill("SIGINT")
-      yield* program.printed(/^blocks$/m)
-      program.child.kill("SIGINT")
       const { code, signal } = yield* program.ended
       assert.match(program.output(), /^finished$/m)
       assert.deepStrictEqual([code, signal], [0, null])

@@ -19,8 +19,11 @@ const losesNothing = (load: Load, times = 1) =>
     }
   })
 
-const busy = { connections: 60, think: [0, 0] } as const
-const thinking = { connections: 100, think: [0, 100] } as const
+/** A client process, or the machine, may stand still for a while; that is no pause that a client makes. */
+const quietPeriod = 10_000
+
+const busy = { connections: 60, think: [0, 0], quietPeriod } as const
+const thinking = { connections: 100, think: [0, 100], quietPeriod } as const
 const remote = { protocol: "http", connections: 100, think: [500, 2000], delay: 40 } as const
 
 describe("no request on a connection in use is lost at SIGTERM", () => {

@@ -19,9 +19,11 @@ export interface Hammered {
   readonly protocol: Protocol
   /** In milliseconds. */
   readonly lameDuck: number
+  /** In milliseconds; what effect-kms has by default where nothing is said. */
+  readonly quietPeriod?: number | undefined
 }
 
-const { kind, lameDuck, protocol } = JSON.parse(process.argv[2]!) as Hammered
+const { kind, lameDuck, protocol, quietPeriod } = JSON.parse(process.argv[2]!) as Hammered
 
 const create = (): Server => {
   const server = {
@@ -50,7 +52,7 @@ const Api = HttpRouter.serve(
 switch (kind) {
   case "effect-kms":
     Api.pipe(
-      Layer.provide(KmsHttp.layer(create, address)),
+      Layer.provide(KmsHttp.layer(create, { ...address, quietPeriod })),
       Kms.launch({ lameDuck }),
       NodeRuntime.runMain({ teardown: Kms.teardown })
     )

@@ -24,8 +24,8 @@ export interface Stop {
 /** Starts a server, loads it, and stops it `moment` milliseconds after every client has become busy. */
 export const stop = (load: Load, moment = 0): Effect.Effect<Stop> =>
   Effect.gen(function* () {
-    const { connections, delay, kind = "effect-kms", lameDuck = 0, protocol, think } = load
-    const hammered: Hammered = { kind, protocol, lameDuck }
+    const { connections, delay, kind = "effect-kms", lameDuck = 0, protocol, quietPeriod, think } = load
+    const hammered: Hammered = { kind, protocol, lameDuck, quietPeriod }
     const server = yield* start(beside(import.meta.url, "hammered.ts"), { args: [JSON.stringify(hammered)] })
     let port = Number((yield* server.printed(/^port (\d+)$/m))[1])
     if (delay !== undefined) {
@@ -39,7 +39,8 @@ export const stop = (load: Load, moment = 0): Effect.Effect<Stop> =>
     if (moment > 0) yield* Effect.sleep(moment)
 
     // Clients that nobody has sent away by then are stopped; and a server that then still runs is killed.
-    const patience = 3000 + lameDuck + think[1]
+    // Not before the default deadline of effect-kms is over: it sends them away.
+    const patience = (kind === "effect-kms" ? 25_000 : 3000) + lameDuck + think[1]
     const at = performance.now()
     yield* server.kill("SIGTERM")
     if (Option.isNone(yield* Effect.timeoutOption(hammer.ended, patience))) yield* hammer.kill("SIGTERM")

@@ -1,9 +1,15 @@
 /**
  * What each client is given.
  */
+import type { Socket } from "node:net"
 import type { Ledger } from "../ledger.ts"
 import type { Load } from "../load.ts"
 import type { Random } from "../random.ts"
+
+/** Tells the client's port of a new connection. It has one from the attempt on, and may be reset before it is connected. */
+export const onPort = (socket: Socket, tell: (port: number | undefined) => void): void => {
+  socket.once("connectionAttempt", () => queueMicrotask(() => tell(socket.localPort)))
+}
 
 export interface Client {
   readonly id: number

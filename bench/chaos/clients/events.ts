@@ -60,7 +60,7 @@ export const events = (client: Client): void => {
         response.on("end", () => end(rest === "" ? undefined : "half an event"))
       }
     )
-    asked.on("socket", (socket) => socket.once("connect", () => (port = socket.localPort)))
+    asked.on("socket", ({ localPort }) => (port = localPort))
     asked.on("error", (error: NodeJS.ErrnoException) => end(error.code ?? error.message))
     onStop(() => asked.destroy())
   }

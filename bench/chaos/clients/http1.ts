@@ -8,7 +8,7 @@ import { connect, type Socket } from "node:net"
 import { Responses } from "../../../test/support/responses.ts"
 import { now } from "../ledger.ts"
 import type { Address } from "../load.ts"
-import type { Client } from "./client.ts"
+import { type Client, onPort } from "./client.ts"
 
 interface Outcome {
   /** What went wrong, if anything did. */
@@ -35,8 +35,7 @@ class Connection {
     client.ledger.counts.connections++
     this.socket = connect({ ...address, noDelay: true })
     this.socket.setEncoding("latin1")
-    // It has its port as soon as it is being connected, and may be reset before anybody is told that it is.
-    this.socket.on("connectionAttempt", () => queueMicrotask(() => (this.port = this.socket.localPort)))
+    onPort(this.socket, (port) => (this.port = port))
     this.socket.on("data", (chunk: string) => this.hear(chunk))
     this.socket.on("end", () => this.gone("the connection ended"))
     this.socket.on("error", (error: NodeJS.ErrnoException) => this.gone(error.code ?? error.message))

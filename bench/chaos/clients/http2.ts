@@ -5,8 +5,9 @@
  * is counted as repeated. Anything else that is no whole and right response has failed.
  */
 import { type ClientHttp2Session, connect, constants } from "node:http2"
+import { connect as connectSocket } from "node:net"
 import { now } from "../ledger.ts"
-import type { Client } from "./client.ts"
+import { type Client, onPort } from "./client.ts"
 
 interface Session {
   readonly session: ClientHttp2Session
@@ -27,7 +28,8 @@ export const http2 = (client: Client): void => {
 
   const open = (): Session => {
     counts.connections++
-    const session = connect(`http://${load.http2.host}:${load.http2.port}`)
+    const socket = connectSocket({ ...load.http2, noDelay: true })
+    const session = connect(`http://${load.http2.host}:${load.http2.port}`, { createConnection: () => socket })
     const made: Session = {
       session,
       opened: now(),
@@ -36,9 +38,7 @@ export const http2 = (client: Client): void => {
       open: 0,
       port: undefined
     }
-    session.once("connect", (_session, socket) => {
-      made.port = socket.localPort
-    })
+    onPort(socket, (port) => (made.port = port))
     session.on("goaway", (_code, lastStream: number) => {
       made.last = Math.min(made.last, lastStream)
       if (!made.leaving) counts.sentAway++

@@ -43,7 +43,7 @@ export const uploads = (client: Client): void => {
       agent: false,
       headers: { "content-length": pieces.length * pieceSize }
     })
-    upload.on("socket", (socket) => socket.once("connect", () => (port = socket.localPort)))
+    upload.on("socket", ({ localPort }) => (port = localPort))
     upload.on("error", (error: NodeJS.ErrnoException) => end(error.code ?? error.message))
     upload.on("response", (response) => {
       let body = ""

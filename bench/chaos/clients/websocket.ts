@@ -52,7 +52,7 @@ export const webSocket = (client: Client): void => {
     socket = new WebSocket(`ws://${load.http.host}:${load.http.port}/socket`, {
       perMessageDeflate: false,
       finishRequest: (request) => {
-        request.on("socket", (under) => under.once("connect", () => (port = under.localPort)))
+        request.on("socket", ({ localPort }) => (port = localPort))
         request.end()
       }
     })
