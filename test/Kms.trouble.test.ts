@@ -356,7 +356,7 @@ describe("a cut that comes twice", () => {
 })
 
 describe("an event loop that is blocked", () => {
-  const forceTimeout = 800
+  const forceTimeout = 2000
   const block = (millis: number) => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, millis)
 
   /** A program with a large response that its peer has stopped reading, a busy section, and a resource beneath. */

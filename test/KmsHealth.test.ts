@@ -273,6 +273,8 @@ describe("KmsHealth", () => {
 
   it.live("names each check that fails, in whatever way, beside those that are ok", () =>
     Effect.gen(function* () {
+      const end = Latch.makeUnsafe()
+      yield* Effect.addFinalizer(() => end.open)
       const { ready } = yield* serving({
         checkTimeout: "50 millis",
         checks: {
@@ -289,7 +291,7 @@ describe("KmsHealth", () => {
           },
           "is interrupted": { check: Effect.interrupt, timeout: "20 seconds" },
           hangs: Effect.never,
-          "hangs on": Effect.uninterruptible(Effect.sleep("500 millis"))
+          "hangs on": Effect.uninterruptible(end.await)
         }
       })
       assert.deepStrictEqual(yield* ready, {

@@ -24,7 +24,7 @@ describe("lameDuck", () => {
   it.live("requests that come together are all answered, and only the last says close", () =>
     Effect.gen(function* () {
       const stage = new Stage()
-      const program = yield* Ways.launchSignal.start(application(stage), { lameDuck: 300 })
+      const program = yield* Ways.launchSignal.start(application(stage), { lameDuck: 1000 })
       const peer = yield* Peers.connect(port(stage.server))
       peer.get("/ok")
       yield* peer.response

@@ -249,7 +249,7 @@ describe.concurrent("layerNode: requests that come in one packet", () => {
     it.live(`${protocol.name}: are all answered in the lame duck, and only the last says close`, () =>
       Effect.gen(function* () {
         const stage = new Stage()
-        const program = yield* Ways.launchSignal.start(nodeApplication(stage, protocol, {}, listen), { lameDuck: 500 })
+        const program = yield* Ways.launchSignal.start(nodeApplication(stage, protocol, {}, listen), { lameDuck: 2000 })
         const peer = yield* used(stage, protocol)
         program.begin()
         yield* Effect.yieldNow

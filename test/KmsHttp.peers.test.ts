@@ -104,18 +104,18 @@ const now = (): number => performance.now()
 describe.concurrent("HTTP/1.1", () => {
   row(
     "a connection that has been idle for longer than quietPeriod is closed at once",
-    { protocols: http1, listener: { quietPeriod: 800 } },
+    { protocols: http1, ways: fewWays, listener: { quietPeriod: 2000 } },
     Effect.fnUntraced(function* ({ drain, endsWell, port, tls }) {
       const peer = yield* Peers.connect(port, { tls })
       peer.get("/ok")
       assert.strictEqual((yield* peer.response).text, "ok")
-      yield* Effect.sleep(850)
+      yield* Effect.sleep(2050)
       assert.isFalse(peer.isClosed)
       const begun = now()
       yield* drain
       const closed = yield* peer.closed
       assert.deepStrictEqual([closed.ended, closed.error], [true, undefined])
-      assert.isBelow((yield* endsWell) - begun, 700)
+      assert.isBelow((yield* endsWell) - begun, 1900)
     })
   )
 
@@ -364,11 +364,11 @@ describe.concurrent("HTTP/1.1", () => {
     { cut: 1, protocols: http1, listener: { quietPeriod: long, closeTimeout: 300 } },
     Effect.fnUntraced(function* ({ drain, endsWell, port, tls }) {
       const peer = yield* Peers.deafWebSocket(port, "/ws", { tls })
+      const begun = now()
       yield* drain
-      const told = now()
       // A close frame with two bytes: 1001.
       assert.deepStrictEqual(Array.from(yield* peer.raw(4)), [0x88, 0x02, 0x03, 0xe9])
-      assert.isAtLeast((yield* endsWell) - told, 250)
+      assert.isAtLeast((yield* endsWell) - begun, 300)
     })
   )
 
@@ -433,13 +433,13 @@ describe.concurrent("HTTP/1.1", () => {
 
   row(
     "a connection that never spoke, and is older than quietPeriod, is closed at once",
-    { protocols: http1, listener: { quietPeriod: 800, closeTimeout: long } },
+    { protocols: http1, ways: fewWays, listener: { quietPeriod: 2000, closeTimeout: long } },
     Effect.fnUntraced(function* ({ drain, endsWell, port, tls }) {
       yield* Peers.connect(port, { tls })
-      yield* Effect.sleep(850)
+      yield* Effect.sleep(2050)
       const begun = now()
       yield* drain
-      assert.isBelow((yield* endsWell) - begun, 700)
+      assert.isBelow((yield* endsWell) - begun, 1900)
     })
   )
 
@@ -654,10 +654,10 @@ describe.concurrent("HTTP/2", () => {
       peer.send(Peers.frames.get(1, "/slow"))
       yield* stage.entered("/slow")
       yield* drain
+      const released = now()
       stage.release()
       yield* peer.end
-      const ended = now()
-      assert.isAtLeast((yield* endsWell) - ended, 250)
+      assert.isAtLeast((yield* endsWell) - released, 300)
     })
   )
 
@@ -726,7 +726,7 @@ describe("64 MB to a slow reader", () => {
 describe("400 connections that are in the accept queue when the drain begins", () => {
   row(
     "are all answered",
-    { protocols: [http, https] },
+    { protocols: [http, https], listener: { quietPeriod: 2000, closeTimeout: long } },
     Effect.fnUntraced(function* ({ endsWell, port, program, stage, tls }) {
       const gate = new SharedArrayBuffer(4)
       const flood = yield* worker<Flood.Output>("./support/flood.ts", {
@@ -780,8 +780,8 @@ describe.concurrent("at the deadline", () => {
       yield* scene.drain
       const { at, code, log, report } = yield* scene.program.ended
       assert.isAtLeast(at - begun, timeout - 50)
-      // Noise apart.
-      assert.isBelow(at - begun, timeout + forceTimeout + 500)
+      // Less than the limits that there are by default. What they are to the millisecond, virtual time shows.
+      assert.isBelow(at - begun, 10_000)
       if (!scene.supervised) return
       assert.strictEqual(code, 1)
       assert.isTrue(report!.forced)
@@ -1217,7 +1217,7 @@ describe("what a drained server leaves behind", () => {
   /** A server that has had peers of several kinds, and its end. Gives no more than a weak reference to it. */
   const lived = (protocol: Stages.Protocol, way: Ways.Way) =>
     Effect.gen(function* () {
-      const listener = { quietPeriod: 50, closeTimeout: 50 }
+      const listener = { quietPeriod: 50, closeTimeout: 1000 }
       const { drain, endsWell, port, stage, tls } = yield* scene(protocol, way, { protocols: [protocol], listener })
       if (protocol === h2 || protocol === h2c) {
         const peer = yield* Peers.session(port, { tls })

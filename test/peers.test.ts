@@ -188,7 +188,7 @@ const theme = (name: string, except: Except, rows: (row: Row) => void, one = fal
 }
 
 /** A drain that takes so long does not end by itself. */
-const hangs = 5000
+const hangs = 15_000
 
 /** One reason for several. */
 const because = (reason: string, ...keys: ReadonlyArray<Key>): Except =>
@@ -249,16 +249,16 @@ theme("a peer that connects and never says anything", {}, (row) => {
   row(
     "is let go at once if it is older than quietPeriod",
     onceQuiet,
-    { quietPeriod: 700, closeTimeout: long },
+    { quietPeriod: 2000, closeTimeout: long },
     Effect.fnUntraced(function* ({ connect, drain, endsWell, listener }) {
       const talk = yield* connect()
-      yield* Effect.sleep(750)
+      yield* Effect.sleep(2050)
       assert.isFalse(talk.isClosed())
       const begun = now()
       yield* drain
       yield* endsCleanly(talk)
       assert.deepStrictEqual(talk.told(), listener.farewell.idle)
-      assert.isBelow((yield* endsWell()) - begun, 600)
+      assert.isBelow((yield* endsWell()) - begun, 1900)
     })
   )
   row(
@@ -305,7 +305,7 @@ theme("a peer that connects and never says anything", {}, (row) => {
 /** The report of a shutdown names what was cut; without one the log does. */
 const isNamed = (program: Ways.Program, { cutWork }: Listener) =>
   Effect.map(program.ended, ({ log, report }) => {
-    if (report === undefined) return assert.match(log.join("\n"), /was cut after \d+ms\. 1 cut: /)
+    if (report === undefined) return assert.match(log.join("\n"), /was cut after [\d.]+m?s\. 1 cut: /)
     const named = report.listeners.flatMap((listener) => listener.cutWork)
     assert.lengthOf(named, 1)
     assert.match(named[0]!, cutWork)
@@ -315,18 +315,18 @@ theme("a peer that has been served and is quiet", {}, (row) => {
   row(
     "is let go at once, if it has been for longer than quietPeriod",
     onceQuiet,
-    { quietPeriod: 700, closeTimeout: long },
+    { quietPeriod: 2000, closeTimeout: long },
     Effect.fnUntraced(function* ({ connect, drain, endsWell, listener }) {
       const talk = yield* connect()
       talk.ask("ping")
       assert.strictEqual((yield* talk.answer).text, "pong")
-      yield* Effect.sleep(750)
+      yield* Effect.sleep(2050)
       assert.isFalse(talk.isClosed())
       const begun = now()
       yield* drain
       yield* endsCleanly(talk)
       assert.deepStrictEqual(talk.told(), listener.farewell.idle)
-      assert.isBelow((yield* endsWell()) - begun, 600)
+      assert.isBelow((yield* endsWell()) - begun, 1900)
     })
   )
   row(
@@ -346,7 +346,7 @@ theme("a peer that has been served and is quiet", {}, (row) => {
   row(
     "is answered if it speaks once more within quietPeriod",
     (listener, key) => onceQuiet(listener) && key !== "http2",
-    { quietPeriod: 600, closeTimeout: long },
+    { quietPeriod: 2000, closeTimeout: long },
     Effect.fnUntraced(function* ({ connect, drain, endsWell, listener }) {
       const talk = yield* connect()
       talk.ask("ping")
@@ -697,7 +697,7 @@ theme("a peer that takes nothing of what it asked for", {}, (row) => {
   row(
     "is cut at the deadline, and named",
     all,
-    { quietPeriod: 0, closeTimeout: long, limits: { timeout: 400, forceTimeout: 800 } },
+    { quietPeriod: 0, closeTimeout: long, limits: { timeout: 400, forceTimeout: 3500 } },
     Effect.fnUntraced(function* ({ connect, drain, program, stage }) {
       const talk = yield* connect()
       talk.ask("large")
@@ -819,7 +819,7 @@ theme("a peer in the middle of an upgrade", because("it upgrades nothing", ...no
   row(
     "is told to go or refused, if it asks after the drain began",
     ({ late }) => late !== undefined,
-    { quietPeriod: 1000, closeTimeout: long },
+    { quietPeriod: 3000, closeTimeout: long },
     Effect.fnUntraced(function* (scene) {
       const { dial, drain, endsWell, listener, server } = scene
       const line = yield* dial()
@@ -1025,14 +1025,15 @@ theme("a peer that connects during the drain", {}, (row) => {
     "is refused, whatever layer the listener is in: beneath one whose work goes on",
     owns,
     { beneath: true },
-    Effect.fnUntraced(function* ({ above, address, drain, endsWell, listener, program }) {
+    Effect.fnUntraced(function* ({ above, address, drain, endsWell, listener, program, server }) {
       const { stage, talk } = above!
       talk.ask("last")
       yield* stage.entered("last")
       yield* drain
-      yield* aMoment
-      assert.isFalse(program.isEnded())
+      // At once: a port that is free somebody else may get.
       assert.strictEqual(yield* Peers.refusal(address), refused(listener))
+      yield* aMoment
+      assert.deepStrictEqual([program.isEnded(), server.listening], [false, false])
       stage.release()
       assert.strictEqual((yield* talk.answer).text, "last")
       yield* endsWell()
