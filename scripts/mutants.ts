@@ -32,8 +32,8 @@ interface Outcome {
   readonly output: string
 }
 
-/** What hangs, broken as it is, is given up after so many milliseconds: a third of what tests have by default. */
-const patience = 10_000
+/** What hangs, broken as it is, is given up after so many milliseconds. Programs that a test starts take their time. */
+const patience = (file: string): number => (file.startsWith("test/e2e/") ? 40_000 : 10_000)
 
 /** A run that says neither has judged nothing, and takes place once more: a worker was killed, or never came up. */
 const judge = async (dir: string, test: Test): Promise<Outcome> => {
@@ -45,9 +45,9 @@ const run = (dir: string, [file, name]: Test): Promise<Outcome> =>
   new Promise((resolve) => {
     const pattern = name.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&")
     const vitest = join(root, "node_modules/vitest/vitest.mjs")
-    const args = [vitest, "run", file, "--testNamePattern", pattern, "--testTimeout", `${patience}`]
+    const args = [vitest, "run", file, "--testNamePattern", pattern, "--testTimeout", `${patience(file)}`]
     const env = { ...process.env, NODE_OPTIONS: "", NO_COLOR: "1", FORCE_COLOR: "" }
-    const options = { cwd: dir, env, maxBuffer: 64 * 1024 * 1024, timeout: 12 * patience }
+    const options = { cwd: dir, env, maxBuffer: 64 * 1024 * 1024, timeout: 3 * patience("test/e2e/") }
     execFile(process.execPath, args, options, (error, stdout, stderr) => {
       const summary = /Tests .*/.exec(plain(stdout))?.[0] ?? ""
       const failed = /\b[1-9]\d* failed/.test(summary)

@@ -780,7 +780,7 @@ describe.concurrent("at the deadline", () => {
       yield* scene.drain
       const { at, code, log, report } = yield* scene.program.ended
       assert.isAtLeast(at - begun, timeout - 50)
-      // Less than the limits that there are by default. What they are to the millisecond, virtual time shows.
+      // Less than the timeout that there is by default. What it is to the millisecond, virtual time shows.
       assert.isBelow(at - begun, 10_000)
       if (!scene.supervised) return
       assert.strictEqual(code, 1)

@@ -1,10 +1,15 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Result } from "effect"
+import { decodeTiming } from "../src/internal/listener.ts"
 import { millis, OptionError } from "../src/internal/options.ts"
 
 const any = { zero: true, infinite: true }
 
 describe("options", () => {
+  it("of a listener are by default what their documentation says", () => {
+    assert.deepStrictEqual(decodeTiming({}), Result.succeed({ closeTimeout: 1000, quietPeriod: 500 }))
+  })
+
   it("takes every way in which Effect writes a duration, and infinity in small letters too", () => {
     for (const input of ["2 seconds", 2000, 2_000_000_000n, [2, 0], Duration.seconds(2)] as const) {
       assert.deepStrictEqual(millis("timeout", input, any), Result.succeed(2000))

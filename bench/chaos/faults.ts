@@ -24,8 +24,8 @@ export const faults = (
     readonly seed: number
     readonly rounds: number
     readonly concurrency: number
-    /** Milliseconds for which the machine may stand still. */
-    readonly stall?: number | undefined
+    /** How much later a process may be seen to be gone, in milliseconds. */
+    readonly late?: number | undefined
     /** Plays this one alone. */
     readonly only?: number | undefined
   },
@@ -39,7 +39,7 @@ export const faults = (
     (round) =>
       Effect.gen(function* () {
         const seen = yield* play(round)
-        const judged: Judged = { round, seen, verdict: verdict(round, seen, options.stall) }
+        const judged: Judged = { round, seen, verdict: verdict(round, seen, options.late) }
         progress(++done, judged)
         return judged
       }),

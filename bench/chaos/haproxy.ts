@@ -35,7 +35,7 @@ export const install = (): string | undefined => {
   // A mirror that says nothing is given up.
   const patience = ["-o", "Acquire::http::Timeout=10", "-o", "Acquire::Retries=1"]
   const apt = (...args: ReadonlyArray<string>) =>
-    spawnSync("apt-get", [...patience, ...args], { stdio: ["ignore", "ignore", "inherit"], timeout: 60_000, env })
+    spawnSync("apt-get", [...patience, ...args], { stdio: ["ignore", "ignore", "inherit"], env })
   apt("update", "-qq")
   apt("install", "-y", "-qq", "--no-install-recommends", "haproxy")
   return version()

@@ -33,8 +33,8 @@ export interface Verdict {
   readonly problems: ReadonlyArray<string>
 }
 
-/** `stall` is how long the machine may stand still, in milliseconds. */
-export const verdict = (round: Round, seen: Seen, stall = 0): Verdict => {
+/** `late` is how much later a process may be seen to be gone, beside `slack`, in milliseconds. */
+export const verdict = (round: Round, seen: Seen, late = 0): Verdict => {
   const { exit, output } = seen
   const acquired = names(output, "+")
   if (exit === undefined) return { ending: "1", problems: [`the process did not end: ${seen.standstill}`] }
@@ -44,7 +44,7 @@ export const verdict = (round: Round, seen: Seen, stall = 0): Verdict => {
     return { ending: "before it had begun", problems: early ? [] : [`ended by ${exit.signal ?? exit.code}`] }
   }
   const atOnce = output.includes("exit at once")
-  const problems = [...released(output), ...times(round, seen, atOnce, slack + stall)]
+  const problems = [...released(output), ...times(round, seen, atOnce, slack + late)]
   if (atOnce) {
     if (exit.code !== 1) problems.push(`exit code ${exit.code} after a second signal`)
     if (round.second === undefined || !isSecond(round.first, round.second))
@@ -94,16 +94,16 @@ const times = (
   { first, second }: Round,
   { afterSecond, millis }: Seen,
   atOnce: boolean,
-  slack: number
+  late: number
 ): ReadonlyArray<string> => {
   const problems: Array<string> = []
-  const most = timeout + forceTimeout + slack
+  const most = timeout + forceTimeout + late
   if (millis > most) problems.push(`gone after ${Math.round(millis)} ms, more than ${most}`)
   if (
     second !== undefined &&
     isSecond(first, second) &&
     afterSecond !== undefined &&
-    afterSecond > (atOnce ? slack : heeding)
+    afterSecond > (atOnce ? late : heeding)
   )
     problems.push(
       `lived on for ${Math.round(afterSecond)} ms after a second signal${atOnce ? "" : ", which it did not heed"}`

@@ -38,7 +38,7 @@ export interface Reuseport {
 export const longLameDuck = 2000
 const delay = 40
 /** The default of the library. */
-const quietPeriod = 500
+const defaultQuietPeriod = 500
 
 export const reuseport = Effect.fnUntraced(function* (
   options: Reuseport,
@@ -81,7 +81,7 @@ export const reuseport = Effect.fnUntraced(function* (
         name: `one port, reusePort, tcp_migrate_req ${options.migrate ? 1 : 0}`,
         restarts: options.restarts,
         notes: byLameDuck(rolled, options.restarts),
-        explain: (failure, rolled) => explain(failure, rolled, options.migrate)
+        explain: (failure, rolled) => explain(failure, rolled, options)
       } satisfies Scenario
     })
   )
@@ -107,8 +107,12 @@ const namespace = Effect.gen(function* () {
 })
 
 /** What no server can avoid, where everything that is known of the failure says that it was this. */
-const explain = (failure: Failure, { lives }: Rolled, migrate: boolean): string | undefined => {
-  if (failure.kind === "far") return crossed(failure, lives)
+const explain = (
+  failure: Failure,
+  { lives }: Rolled,
+  { migrate, quietPeriod = defaultQuietPeriod }: Reuseport
+): string | undefined => {
+  if (failure.kind === "far") return crossed(failure, lives, quietPeriod)
   // The servers know these by the ports of the proxy.
   if (failure.kind === "far, in use") return undefined
   return migrate ? undefined : reset(failure, lives)
@@ -122,8 +126,7 @@ const reset = (failure: Failure, lives: ReadonlyArray<Life>): string | undefined
     return undefined
   // It was opened before a listening socket closed, and failed as it did: the server says so a moment later, as it gets to it.
   const closing = lives.some(
-    ({ draining }) =>
-      draining !== undefined && failure.opened < draining && failure.at > draining - 100 && failure.at < draining + 2000
+    ({ draining }) => draining !== undefined && failure.opened < draining && Math.abs(failure.at - draining) < 100
   )
   // None of the servers has ever seen it.
   const seen = lives.some(
@@ -135,7 +138,11 @@ const reset = (failure: Failure, lives: ReadonlyArray<Life>): string | undefined
 }
 
 /** A request and the end of an idle connection passed each other on the way. */
-const crossed = ({ idle, how, written }: Failure, lives: ReadonlyArray<Life>): string | undefined => {
+const crossed = (
+  { idle, how, written }: Failure,
+  lives: ReadonlyArray<Life>,
+  quietPeriod: number
+): string | undefined => {
   if (idle === undefined || idle < quietPeriod - 2 * delay || !/ended|closed|ECONNRESET|EPIPE/.test(how))
     return undefined
   // Without a lame duck, closed as the drain began or while it lasted, when the request was less than a way from arriving.

@@ -44,7 +44,7 @@ it.live(
   "rounds of random faults: the exit code, the time of the end and the releases are as promised",
   () =>
     Effect.gen(function* () {
-      const rounds = yield* faults({ seed, rounds: 6, concurrency: 2, stall: 3000 }, () => {})
+      const rounds = yield* faults({ seed, rounds: 6, concurrency: 2, late: 3000 }, () => {})
       const broken = rounds.filter(({ verdict }) => verdict.problems.length > 0)
       const told = broken.map(({ round, seen, verdict }) => ({
         round: inWords(round),

@@ -11,6 +11,8 @@ export interface Case {
   /** Whose tests, or which probe or complaint, it comes from. */
   readonly origin: string
   readonly settings?: Partial<Settings>
+  /** Its client has to get to something in the time that a subject gives. With `--patient` effect-kms gives more of it. */
+  readonly hurried?: true
   readonly needs?: ReadonlyArray<Feature>
   /** These are known not to pass, and why. Where one does pass, the case is too weak, and the run fails. */
   readonly knownToFail?: ReadonlyArray<string>
@@ -22,9 +24,6 @@ export interface Group {
   readonly name: string
   readonly cases: ReadonlyArray<Case>
 }
-
-/** For a client that has to get to something in time, whatever else the machine does. */
-export const patient = { patience: 5000 } as const
 
 /** The next response, whole. */
 export const answer = (peer: Peer, millis = 6000): Effect.Effect<Response> =>

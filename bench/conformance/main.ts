@@ -5,6 +5,7 @@
  *     npm run conformance -- --subject effect-kms        those whose name begins so; may be repeated, or a list with commas
  *     npm run conformance -- --case "Half a"             those whose name has this in it; may be repeated
  *     npm run conformance -- --concurrency 1 --verbose   one after the other, with what a subject printed where it failed
+ *     npm run conformance -- --patient                   where a client has to be in time, effect-kms gives it more of that
  *     npm run conformance -- --controls                  two servers that stop as badly as can be, in place of the subjects
  *
  * Ends with 1 if effect-kms fails a case, or if a peer passes one that it is known to fail: then the case is too weak. So
@@ -27,6 +28,7 @@ const { values: options } = parseArgs({
     case: { type: "string", multiple: true, default: [] },
     concurrency: { type: "string", default: "6" },
     controls: { type: "boolean", default: false },
+    patient: { type: "boolean", default: false },
     verbose: { type: "boolean", default: false }
   }
 })
@@ -42,7 +44,7 @@ const groups = allGroups
   }))
   .filter(({ cases }) => cases.length > 0)
 const cases = groups.flatMap(({ cases }) => cases)
-const isWhole = !options.controls && chosen.length === 0 && options.case.length === 0
+const isWhole = !options.controls && !options.patient && chosen.length === 0 && options.case.length === 0
 
 const give = (problem: string): never => {
   console.error(problem)
@@ -67,7 +69,8 @@ const program = Effect.gen(function* () {
   )
   yield* Effect.forEach(
     pairs,
-    ({ each, result, subject }) => Effect.flatMap(play(each, subject), (played) => Deferred.succeed(result, played)),
+    ({ each, result, subject }) =>
+      Effect.flatMap(play(each, subject, options), (played) => Deferred.succeed(result, played)),
     { concurrency: Number(options.concurrency), discard: true }
   ).pipe(Effect.forkChild)
 

@@ -33,7 +33,7 @@ export const gone = 5000
 /** Half of what a run costs is compiling the same programs again and again; Node keeps the result for all subjects alike. */
 const environment = (settings: Partial<Settings>): Record<string, string> => ({
   ...toEnv(settings),
-  NODE_COMPILE_CACHE: join(tmpdir(), "effect-kms-conformance")
+  NODE_COMPILE_CACHE: process.env["NODE_COMPILE_CACHE"] ?? join(tmpdir(), "effect-kms-conformance")
 })
 
 export class Server {

@@ -17,8 +17,11 @@ const connect = (program: Program, listener: string) =>
 describe("invariants", () => {
   it.live("invariant 4: the process exits as soon as the last work in flight has ended", () =>
     Effect.gen(function* () {
-      // What could be waited for: a quiet period, a peer that is to close, Node's own five seconds.
-      const program = yield* started({ LISTENER: JSON.stringify({ quietPeriod: 20_000, closeTimeout: 20_000 }) })
+      // What could be waited for is far longer: a quiet period, a peer that is to close, a limit, Node's five seconds.
+      const program = yield* started({
+        LISTENER: JSON.stringify({ quietPeriod: 20_000, closeTimeout: 20_000 }),
+        OPTIONS: JSON.stringify({ timeout: 60_000, forceTimeout: 20_000 })
+      })
       const peer = yield* connect(program, "api")
       peer.get("/slow?ms=800")
       yield* program.printed(/begun/)

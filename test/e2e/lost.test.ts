@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Console, Effect, Fiber } from "effect"
 import { type Load, stop } from "../support/lost.ts"
 
-/** The full form, with 20 runs of each and longer thought, is `npm run bench:lost`. */
+/** The full form, beside the peers and with what effect-kms has by default, is `npm run bench:lost`. */
 const runs = 3
 
 const losesNothing = (load: Load, times = 1) =>

@@ -106,11 +106,11 @@ describe("a signal", () => {
       yield* program.printed(/begun \/never/)
       yield* program.kill("SIGTERM")
       yield* program.printed(/Shutting down/)
-      const at = performance.now()
       yield* program.kill("SIGINT")
-      const ended = yield* program.ended
-      assert.strictEqual(ended.code, 1)
-      assert.isBelow(ended.at - at, 8000)
+      assert.strictEqual((yield* program.ended).code, 1)
+      assert.match(program.output(), /exit at once/)
+      // Nothing was unwound first.
+      assert.deepStrictEqual(lines(program, /^-/), [])
     }).pipe(Effect.scoped)
   )
 
@@ -146,7 +146,8 @@ describe("a wrapper that delivers one Ctrl-C twice", () => {
         let seen = yield* interrupted
         // tsx kills its program where that does not tell it within 30 ms that it has the signal, twice in a row. That takes
         // no more than a machine that stands still for so long.
-        for (let tries = 1; tries < 3 && killed(seen); tries++) seen = yield* interrupted
+        const most = name === "tsx" ? 3 : 1
+        for (let tries = 1; tries < most && killed(seen); tries++) seen = yield* interrupted
         const { answer, code, program } = seen
         assert.deepInclude(yield* answer, { status: 200, body: "slow" })
         assert.match(program.output(), /Shutdown complete/)

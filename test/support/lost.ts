@@ -39,7 +39,7 @@ export const stop = (load: Load, moment = 0): Effect.Effect<Stop> =>
     if (moment > 0) yield* Effect.sleep(moment)
 
     // Clients that nobody has sent away by then are stopped; and a server that then still runs is killed.
-    // Not before the default deadline of effect-kms is over: it sends them away.
+    // Not before the default deadline of effect-kms, at which it cuts what is left.
     const patience = (kind === "effect-kms" ? 25_000 : 3000) + lameDuck + think[1]
     const at = performance.now()
     yield* server.kill("SIGTERM")

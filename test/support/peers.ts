@@ -500,14 +500,15 @@ export const upgrade = (port: number, path: string, protocol: string, options: C
     return peer
   })
 
+/** What a client says that asks for a WebSocket. */
+export const webSocketHead =
+  "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
+
 /** A WebSocket that never answers a close, nor anything else. What it was sent is in `raw`. */
 export const deafWebSocket = (port: number, path: string, options: ConnectOptions = {}) =>
   Effect.gen(function* () {
     const peer = yield* connect(port, { allowHalfOpen: true, ...options })
-    peer.get(
-      path,
-      "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
-    )
+    peer.get(path, webSocketHead)
     const response = yield* peer.response
     if (response.status !== 101) return yield* Effect.die(new Error(`Upgrade answered with ${response.status}`))
     return peer

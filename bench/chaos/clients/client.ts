@@ -1,6 +1,7 @@
 /**
  * What each client is given.
  */
+import type { ClientRequest } from "node:http"
 import type { Socket } from "node:net"
 import type { Ledger } from "../ledger.ts"
 import type { Load } from "../load.ts"
@@ -9,6 +10,11 @@ import type { Random } from "../random.ts"
 /** Tells the client's port of a new connection. It has one from the attempt on, and may be reset before it is connected. */
 export const onPort = (socket: Socket, tell: (port: number | undefined) => void): void => {
   socket.once("connectionAttempt", () => queueMicrotask(() => tell(socket.localPort)))
+}
+
+/** The same for a request to a numeric address: the attempt is made a tick before anybody is told of the socket. */
+export const onRequestPort = (request: ClientRequest, tell: (port: number | undefined) => void): void => {
+  request.once("socket", ({ localPort }) => tell(localPort))
 }
 
 export interface Client {

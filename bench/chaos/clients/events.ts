@@ -4,7 +4,7 @@
  */
 import { get } from "node:http"
 import { now } from "../ledger.ts"
-import type { Client } from "./client.ts"
+import { type Client, onRequestPort } from "./client.ts"
 
 export const events = (client: Client): void => {
   const { heard, ledger, load, onStop, pause, stopping } = client
@@ -60,7 +60,7 @@ export const events = (client: Client): void => {
         response.on("end", () => end(rest === "" ? undefined : "half an event"))
       }
     )
-    asked.on("socket", ({ localPort }) => (port = localPort))
+    onRequestPort(asked, (own) => (port = own))
     asked.on("error", (error: NodeJS.ErrnoException) => end(error.code ?? error.message))
     onStop(() => asked.destroy())
   }

@@ -5,7 +5,7 @@
 import { createHash } from "node:crypto"
 import { request } from "node:http"
 import { now } from "../ledger.ts"
-import type { Client } from "./client.ts"
+import { type Client, onRequestPort } from "./client.ts"
 
 const pieceSize = 32 * 1024
 
@@ -43,7 +43,7 @@ export const uploads = (client: Client): void => {
       agent: false,
       headers: { "content-length": pieces.length * pieceSize }
     })
-    upload.on("socket", ({ localPort }) => (port = localPort))
+    onRequestPort(upload, (own) => (port = own))
     upload.on("error", (error: NodeJS.ErrnoException) => end(error.code ?? error.message))
     upload.on("response", (response) => {
       let body = ""

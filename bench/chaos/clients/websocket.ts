@@ -7,7 +7,7 @@
  */
 import { WebSocket } from "ws"
 import { now } from "../ledger.ts"
-import type { Client } from "./client.ts"
+import { type Client, onRequestPort } from "./client.ts"
 
 /** How many messages may wait for their acknowledgement. */
 const window = 4
@@ -52,7 +52,7 @@ export const webSocket = (client: Client): void => {
     socket = new WebSocket(`ws://${load.http.host}:${load.http.port}/socket`, {
       perMessageDeflate: false,
       finishRequest: (request) => {
-        request.on("socket", ({ localPort }) => (port = localPort))
+        onRequestPort(request, (own) => (port = own))
         request.end()
       }
     })

@@ -1,7 +1,7 @@
 /** Connections without a request in flight: kept, silent, or with half a request; and those that come late. */
 import { Effect, Fiber } from "effect"
 import { connect } from "../../../test/support/peers.ts"
-import { answered, type Group, hammer, inFlight, kept, patient, saysClose } from "../case.ts"
+import { answered, type Group, hammer, inFlight, kept, saysClose } from "../case.ts"
 import { expect, within } from "../server.ts"
 
 const peers = ["http-terminator", "stoppable", "terminus", "http-graceful-shutdown"]
@@ -39,7 +39,7 @@ export const idle: Group = {
     {
       name: "Twenty clients without pause lose no request",
       origin: "no suite; nodejs/node #60617, #51677",
-      settings: patient,
+      hurried: true,
       knownToFail: everyone,
       because: destroysIdle,
       run: Effect.fnUntraced(function* (server) {
@@ -51,7 +51,8 @@ export const idle: Group = {
     {
       name: "Twenty clients over HTTPS without pause lose no request",
       origin: "no suite",
-      settings: { ...patient, mode: "https" },
+      settings: { mode: "https" },
+      hurried: true,
       knownToFail: everyone,
       because: destroysIdle,
       run: Effect.fnUntraced(function* (server) {
@@ -63,7 +64,7 @@ export const idle: Group = {
     {
       name: "Each of twenty clients without pause is told to close before its connection closes",
       origin: "RFC 9112 section 9.6; http-terminator",
-      settings: patient,
+      hurried: true,
       knownToFail: ["node:http", "NodeHttpServer", "stoppable", "terminus"],
       because: "closes connections without a word",
       run: Effect.fnUntraced(function* (server) {
@@ -74,7 +75,7 @@ export const idle: Group = {
     {
       name: "A request sent a moment after the signal, on a connection in use, is answered",
       origin: "no suite; hapi; nodejs/node #51677",
-      settings: patient,
+      hurried: true,
       knownToFail: everyone,
       because: destroysIdle,
       run: Effect.fnUntraced(function* (server) {
@@ -104,7 +105,7 @@ export const silent: Group = {
     {
       name: "A connection opened ahead that first speaks a moment after the signal is answered",
       origin: "no suite; stoppable #27",
-      settings: patient,
+      hurried: true,
       knownToFail: peers,
       because: "closes a connection that has not spoken at once",
       run: Effect.fnUntraced(function* (server) {
@@ -132,7 +133,7 @@ export const silent: Group = {
     {
       name: "Half a request head that is finished after the signal is answered",
       origin: "hyper; probe",
-      settings: patient,
+      hurried: true,
       knownToFail: [...peers, "fastify", "close-with-grace"],
       because: "takes the connection for idle, or answers 503",
       run: Effect.fnUntraced(function* (server) {
@@ -148,7 +149,8 @@ export const silent: Group = {
     {
       name: "Half a request head over HTTPS that is finished after the signal is answered",
       origin: "hyper; probe",
-      settings: { ...patient, mode: "https" },
+      settings: { mode: "https" },
+      hurried: true,
       knownToFail: [...peers, "fastify", "close-with-grace"],
       because: "takes the connection for idle, or answers 503",
       run: Effect.fnUntraced(function* (server) {

@@ -1,7 +1,7 @@
 /** TLS itself, and HTTP/2. */
 import { Effect } from "effect"
 import { halfHandshake, type SessionPeer, session } from "../../../test/support/peers.ts"
-import { answered, type Group, kept, patient } from "../case.ts"
+import { answered, type Group, kept } from "../case.ts"
 import { expect, within } from "../server.ts"
 
 export const tls: Group = {
@@ -31,7 +31,8 @@ export const tls: Group = {
     {
       name: "A handshake that is finished after the signal leads to an answer",
       origin: "no suite; probe",
-      settings: { ...patient, mode: "https" },
+      settings: { mode: "https" },
+      hurried: true,
       knownToFail: ["http-terminator", "http-graceful-shutdown", "fastify", "close-with-grace"],
       because: "destroys what is new, or answers 503",
       run: Effect.fnUntraced(function* (server) {
@@ -110,11 +111,30 @@ export const http2: Group = {
       because: "destroys the session",
       run: Effect.fnUntraced(function* (server) {
         const peer = yield* session(server.port, { tls: true })
-        const { response } = request(peer, "/slow?ms=4000")
+        const { response, stream } = request(peer, "/slow?ms=4000")
         yield* server.began("/slow")
         yield* server.signal()
-        yield* within(3000, "GOAWAY comes")(peer.goaway)
+        const { last } = yield* within(3000, "GOAWAY comes")(peer.goaway)
+        yield* expect(last >= (stream.stream.id ?? 0), `GOAWAY names stream ${last} as the last, not that in flight`)
         yield* response
+        yield* server.endsCleanly()
+      })
+    },
+    {
+      name: "A client that says GOAWAY itself is answered, and does not hold the process",
+      origin: "h2",
+      needs: ["http2"],
+      settings: { mode: "h2" },
+      knownToFail: ["http-graceful-shutdown"],
+      because: "destroys the session",
+      run: Effect.fnUntraced(function* (server) {
+        const peer = yield* session(server.port, { tls: true })
+        const { response } = request(peer, "/slow?ms=1500")
+        yield* server.began("/slow")
+        peer.session.goaway()
+        yield* server.signal()
+        const { status, text } = yield* response
+        yield* expect(status === 200 && text === "slow", `the answer was ${status} ${text}`)
         yield* server.endsCleanly()
       })
     },

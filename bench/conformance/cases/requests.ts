@@ -1,7 +1,7 @@
 /** Requests and responses under way when the signal comes. */
 import { Effect } from "effect"
 import { connect } from "../../../test/support/peers.ts"
-import { answer, answered, type Group, inFlight, patient, saysClose } from "../case.ts"
+import { answer, answered, type Group, inFlight, saysClose } from "../case.ts"
 import { expect, within } from "../server.ts"
 
 const keepAlive = ["node:http", "NodeHttpServer", "fastify", "close-with-grace"]
@@ -123,7 +123,7 @@ export const requests: Group = {
     {
       name: "The next request on a connection that was told keep-alive is answered",
       origin: "http-terminator",
-      settings: patient,
+      hurried: true,
       knownToFail: ["stoppable", "terminus", "http-graceful-shutdown", "fastify", "close-with-grace"],
       because: "closes the connection behind the response, or answers 503",
       run: Effect.fnUntraced(function* (server) {

@@ -1,7 +1,7 @@
 /** Connections that have left HTTP: WebSockets, other upgrades, tunnels. */
 import { Effect } from "effect"
-import { deafWebSocket, tunnel, upgrade, webSocket } from "../../../test/support/peers.ts"
-import { type Group, patient } from "../case.ts"
+import { deafWebSocket, tunnel, upgrade, webSocket, webSocketHead } from "../../../test/support/peers.ts"
+import { answer, type Group, kept } from "../case.ts"
 import { expect, soon, within } from "../server.ts"
 
 const forgets = "Node forgets a connection that was upgraded, and nobody else closes it"
@@ -67,7 +67,7 @@ export const upgrades: Group = {
     {
       name: "What an upgraded connection sends right after the signal gets its answer",
       origin: "no suite",
-      settings: patient,
+      hurried: true,
       needs: ["raw"],
       knownToFail: whoDestroys,
       because: destroys,
@@ -77,6 +77,25 @@ export const upgrades: Group = {
         yield* Effect.sleep(100)
         peer.send("hello")
         yield* within(4000, "the echo comes")(peer.raw(5))
+      })
+    },
+    {
+      name: "A WebSocket that is asked for a moment after the signal, on a connection in use, is refused or let go properly",
+      origin: "ws; Go net/http",
+      hurried: true,
+      run: Effect.fnUntraced(function* (server) {
+        const peer = yield* kept(server)
+        yield* server.signal()
+        peer.get("/ws", webSocketHead)
+        const { status } = yield* answer(peer)
+        yield* expect(status === 101 || status >= 400, `the answer was ${status}`)
+        if (status === 101) {
+          const told = yield* within(soon, "it is told to go")(peer.raw(4))
+          // A close frame with two bytes: 1001.
+          yield* expect(told.equals(Buffer.from([0x88, 0x02, 0x03, 0xe9])), `it was sent ${told.toString("hex")}`)
+          peer.socket.destroy()
+        }
+        yield* server.endsCleanly()
       })
     },
     {

@@ -20,10 +20,7 @@ export interface Settings {
   readonly leak: boolean
   /** Whether the first signal comes once more, as far apart as it does through a slow wrapper. */
   readonly echo: boolean
-  /**
-   * How long a connection is given to speak, or to go on, where a subject has an option for that; 0 is what it has by
-   * default. For cases whose client may come late on a busy machine; none of them waits for that time to be over.
-   */
+  /** How long effect-kms gives a connection to speak, or to go on, in milliseconds; 0 is what it does by default. */
   readonly patience: number
   readonly port: number
 }
