@@ -138,8 +138,17 @@ export const requests: Group = {
     {
       name: "A large response gets to a slow reader to the last byte",
       origin: "nodejs/node #60617; probe",
-      knownToFail: ["node:http", "NodeHttpServer"],
-      because: "server.close() destroys a connection whose response has been handed over and is still on its way",
+      knownToFail: [
+        "node:http",
+        "NodeHttpServer",
+        "stoppable",
+        "terminus",
+        "http-graceful-shutdown",
+        "fastify",
+        "close-with-grace"
+      ],
+      because:
+        "destroys a connection whose response has been handed over and is still on its way, as server.close() does",
       run: Effect.fnUntraced(function* (server) {
         const size = 32 * 1024 * 1024
         const peer = yield* connect(server.port)

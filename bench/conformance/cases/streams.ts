@@ -31,7 +31,9 @@ export const pipelining: Group = {
         "http-terminator",
         "stoppable",
         "terminus",
-        "http-graceful-shutdown"
+        "http-graceful-shutdown",
+        "fastify",
+        "close-with-grace"
       ],
       because: "says so on none, or on the first",
       run: Effect.fnUntraced(function* (server) {

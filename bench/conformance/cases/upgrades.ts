@@ -44,7 +44,7 @@ export const upgrades: Group = {
     {
       name: "A WebSocket whose peer never answers the close does not hold the process",
       origin: "no suite; probe",
-      knownToFail: [...whoForgets, "NodeHttpServer"],
+      knownToFail: [...whoForgets, "NodeHttpServer", "stoppable", "terminus"],
       because: forgets,
       run: Effect.fnUntraced(function* (server) {
         yield* deafWebSocket(server.port, "/ws")
@@ -83,6 +83,8 @@ export const upgrades: Group = {
       name: "A WebSocket that is asked for a moment after the signal, on a connection in use, is refused or let go properly",
       origin: "ws; Go net/http",
       hurried: true,
+      knownToFail: [...whoForgets, ...whoDestroys, "NodeHttpServer"],
+      because: "closes connections that look idle at once, with the request on its way, or cuts the WebSocket",
       run: Effect.fnUntraced(function* (server) {
         const peer = yield* kept(server)
         yield* server.signal()
