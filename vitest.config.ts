@@ -27,7 +27,7 @@ export default defineConfig({
         }
       },
       {
-        // Real processes measure real time: one file after the other, once the unit tests are over.
+        // Real processes measure real time, in generous bounds: once the unit tests are over.
         extends: true,
         test: {
           ...shared,
@@ -35,7 +35,7 @@ export default defineConfig({
           // A program may take seconds to start, and some tests start a dozen.
           testTimeout: 120_000,
           include: ["test/e2e/**/*.test.ts"],
-          maxWorkers: 1,
+          maxWorkers: 2,
           sequence: { groupOrder: 2 }
         }
       },

@@ -40,7 +40,7 @@ const trouble = (name: string): Test => ["test/Kms.trouble.test.ts", name]
 
 export const mutants: ReadonlyArray<Mutant> = [
   {
-    test: ["test/options.test.ts", "options of a listener are by default what their documentation says"],
+    test: ["test/options.test.ts", "of a listener are by default what their documentation says"],
     title: "a connection is quiet at once",
     file: "internal/listener.ts",
     from: 'options.quietPeriod ?? "500 millis"',

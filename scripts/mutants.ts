@@ -7,7 +7,7 @@
  *
  * Each test has to pass as it is, too; with `--tested` it does so elsewhere in the same run, and is not asked again.
  *
- * Works on copies of the project, six at a time since most of it waits, and leaves nothing behind.
+ * Works on copies of the project, nine at a time since most of it waits, and leaves nothing behind.
  */
 import { execFile } from "node:child_process"
 import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
@@ -33,7 +33,7 @@ interface Outcome {
 }
 
 /** What hangs, broken as it is, is given up after so many milliseconds. Programs that a test starts take their time. */
-const patience = (file: string): number => (file.startsWith("test/e2e/") ? 40_000 : 10_000)
+const patience = (file: string): number => (file.startsWith("test/e2e/") ? 25_000 : 10_000)
 
 /** A run that says neither has judged nothing, and takes place once more: a worker was killed, or never came up. */
 const judge = async (dir: string, test: Test): Promise<Outcome> => {
@@ -47,7 +47,7 @@ const run = (dir: string, [file, name]: Test): Promise<Outcome> =>
     const vitest = join(root, "node_modules/vitest/vitest.mjs")
     const args = [vitest, "run", file, "--testNamePattern", pattern, "--testTimeout", `${patience(file)}`]
     const env = { ...process.env, NODE_OPTIONS: "", NO_COLOR: "1", FORCE_COLOR: "" }
-    const options = { cwd: dir, env, maxBuffer: 64 * 1024 * 1024, timeout: 3 * patience("test/e2e/") }
+    const options = { cwd: dir, env, maxBuffer: 64 * 1024 * 1024, timeout: 4 * patience("test/e2e/") }
     execFile(process.execPath, args, options, (error, stdout, stderr) => {
       const summary = /Tests .*/.exec(plain(stdout))?.[0] ?? ""
       const failed = /\b[1-9]\d* failed/.test(summary)
@@ -112,6 +112,6 @@ const wanted = process.argv.slice(2).find((arg) => arg !== tested) ?? ""
 const chosen = mutants.filter(({ test: [file, name], title }) => `${file}: ${name} ${title}`.includes(wanted))
 const queue = [...chosen]
 const sound = new Map<string, Promise<Outcome>>()
-await Promise.all(Array.from({ length: 6 }, () => lane(queue, sound)))
+await Promise.all(Array.from({ length: 9 }, () => lane(queue, sound)))
 console.log(`${chosen.length} mutants, ${survivors} survived`)
 process.exitCode = survivors === 0 ? 0 : 1
