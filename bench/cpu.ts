@@ -8,7 +8,7 @@
  */
 import { Console, Effect } from "effect"
 import type { Kind } from "./kinds.ts"
-import { head, loader, of, type Options, paired, row, serve, told, verdict } from "./run.ts"
+import { head, loader, type Measured, of, type Options, paired, row, serve, told, verdict } from "./run.ts"
 import { Random } from "./stats.ts"
 
 const connections = 16
@@ -19,13 +19,23 @@ const warmUp = 7
 /** Together more than a second of CPU time for each of Effect's. */
 const slices = 20
 
-const control = "NodeHttpServer again"
-const subjects = ["effect-kms", "NodeHttpServer", control, "node:http"]
+/** One that takes part; `home` is the copy of the project that has it. */
+export interface Server {
+  readonly name: string
+  readonly kind: Kind
+  readonly home?: string | undefined
+}
+
+const servers: ReadonlyArray<Server> = [
+  { name: "effect-kms", kind: "effect-kms" },
+  { name: "NodeHttpServer", kind: "NodeHttpServer" },
+  { name: "NodeHttpServer again", kind: "NodeHttpServer" },
+  { name: "node:http", kind: "node:http" }
+]
 const target = 1.02
 
-const prepare = Effect.fnUntraced(function* (subject: string) {
-  const kind = subject === control ? "NodeHttpServer" : (subject as Kind)
-  const { port, usage } = yield* serve({ kind, protocol: "http", keepAliveTimeout: 0 })
+const prepare = Effect.fnUntraced(function* ({ home, kind, name }: Server) {
+  const { port, usage } = yield* serve({ kind, protocol: "http", keepAliveTimeout: 0 }, { home })
   const { more } = yield* loader({ port, connections, requests: slice })
   for (let run = 1; run < warmUp; run++) yield* more
   const turn = Effect.gen(function* () {
@@ -33,34 +43,40 @@ const prepare = Effect.fnUntraced(function* (subject: string) {
     yield* more
     return (yield* usage).cpu - before.cpu
   })
-  return { subject, turn }
+  return { name, turn }
 })
 
-/** Microseconds a request, by subject. */
-const round = Effect.fnUntraced(function* (random: Random) {
-  const prepared = yield* Effect.forEach(random.shuffle(subjects), prepare)
+/** Microseconds a request, by name. */
+const round = Effect.fnUntraced(function* (random: Random, servers: ReadonlyArray<Server>) {
+  const prepared = yield* Effect.forEach(random.shuffle(servers), prepare)
   const spent = new Map<string, number>()
   for (let turn = 0; turn < slices; turn++) {
-    for (const { subject, turn } of random.shuffle(prepared)) {
-      spent.set(subject, (spent.get(subject) ?? 0) + ((yield* turn) * 1000) / (slices * slice))
+    for (const { name, turn } of random.shuffle(prepared)) {
+      spent.set(name, (spent.get(name) ?? 0) + ((yield* turn) * 1000) / (slices * slice))
     }
   }
   return spent
 }, Effect.scoped)
 
-export const cpu = Effect.fnUntraced(function* (options: Options) {
+/** Microseconds a request, by name, in the order of the rounds. */
+export const micros = Effect.fnUntraced(function* (options: Options, servers: ReadonlyArray<Server>) {
   const random = new Random(options.seed)
-  const measured = new Map<string, Array<number>>(subjects.map((subject) => [subject, []]))
+  const measured = new Map<string, Array<number>>(servers.map(({ name }) => [name, []]))
   for (let done = 0; done < options.rounds; done++) {
-    for (const [subject, micros] of yield* round(random)) measured.get(subject)!.push(micros)
+    for (const [name, spent] of yield* round(random, servers)) measured.get(name)!.push(spent)
   }
+  return measured as Measured<number>
+})
+
+export const cpu = Effect.fnUntraced(function* (options: Options) {
+  const measured = yield* micros(options, servers)
   const ratio = (a: number, b: number) => a / b
   yield* Console.log(`\n## CPU time a request\n`)
   yield* head(["", "µs a request", "over `NodeHttpServer`", "over `node:http`"])
-  for (const subject of subjects) {
-    const over = (base: string) => (subject === base ? "" : told(paired(measured, subject, base, ratio), 3))
-    const micros = of(measured, subject, (micros) => micros)
-    yield* row([subject, told(micros, 1), over("NodeHttpServer"), over("node:http")])
+  for (const { name } of servers) {
+    const over = (base: string) => (name === base ? "" : told(paired(measured, name, base, ratio), 3))
+    const spent = of(measured, name, (micros) => micros)
+    yield* row([name, told(spent, 1), over("NodeHttpServer"), over("node:http")])
   }
   const result = paired(measured, "effect-kms", "NodeHttpServer", ratio)
   yield* Console.log(`\nTarget: at most ${target} over \`NodeHttpServer\`: ${verdict(result, target)}.`)

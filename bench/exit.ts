@@ -116,7 +116,7 @@ const once = (kind: Kind, { clients, flags, garbage = 0, protocol }: Case, point
     const keepAliveTimeout = clients.what === "idle" ? { keepAliveTimeout: 120_000 } : {}
     const { port, program, usage } = yield* serve(
       { kind, protocol, slow: clients.count, garbage: garbage * point, ...keepAliveTimeout },
-      flags
+      { flags }
     )
     const { ended } = yield* crowd({ ...clients, port })
     const ends = clients.what === "slow" || clients.what === "stream"

@@ -1,7 +1,7 @@
 /**
  * All benchmarks, or those that are named, one after the other. Prints Markdown.
  *
- * `npm run bench -- cpu memory growth startup exit scale lost far --rounds 30 --seed 1 --million`
+ * `npm run bench -- cpu memory growth startup exit scale lost far parts --rounds 30 --seed 1 --million`
  *
  * `--case "1,000 requests"` takes of `exit` and `scale` only what is called so, or else has this in its name, and may be given
  * again.
@@ -14,6 +14,7 @@ import { cpu } from "./cpu.ts"
 import * as Exit from "./exit.ts"
 import { far, lost } from "./lost.ts"
 import * as Memory from "./memory.ts"
+import { parts } from "./parts.ts"
 import type { Options } from "./run.ts"
 import { startup } from "./startup.ts"
 
@@ -25,7 +26,8 @@ const sections: Record<string, (options: Options) => Effect.Effect<void>> = {
   exit: Exit.exit,
   scale: Exit.scale,
   lost,
-  far
+  far,
+  parts
 }
 
 const { positionals, values } = parseArgs({

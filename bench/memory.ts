@@ -24,9 +24,9 @@ const per = (before: Usage, after: Usage, count: number): Memory => ({
   heap: (after.heapUsed - before.heapUsed) / count
 })
 
-const idleOnce = (kind: Kind) =>
+export const idleOnce = ({ home, kind }: { readonly kind: Kind; readonly home?: string | undefined }) =>
   Effect.gen(function* () {
-    const { port, usage } = yield* serve({ kind, protocol: "http", keepAliveTimeout: 0, collect: true })
+    const { port, usage } = yield* serve({ kind, protocol: "http", keepAliveTimeout: 0, collect: true }, { home })
     // What is compiled and allocated once is not of the connections.
     yield* load({ port, connections: 16, requests: 2000 })
     const before = yield* usage
@@ -48,7 +48,7 @@ const shortOnce = (kind: Kind, connections: number, steps: number) =>
   }).pipe(Effect.scoped)
 
 export const idle = Effect.fnUntraced(function* (options: Options) {
-  const measured = yield* inRounds(options, subjects, (subject) => idleOnce(kindOf(subject)))
+  const measured = yield* inRounds(options, subjects, (subject) => idleOnce({ kind: kindOf(subject) }))
   yield* Console.log(`\n## Memory an idle connection\n`)
   yield* head(["", "heap, bytes", "RSS, bytes", "heap over `NodeHttpServer`", "RSS over `NodeHttpServer`"])
   const heap = (a: Memory, b: Memory) => a.heap / b.heap

@@ -3,6 +3,7 @@
  * differs from round to round. What disturbs the machine disturbs all of them.
  */
 import { Console, Effect, type Scope } from "effect"
+import { join } from "node:path"
 import { beside, type Program, start } from "../test/support/program.ts"
 import type { Crowd, Ending } from "./crowd.ts"
 import type { Subject, Usage } from "./kinds.ts"
@@ -18,12 +19,18 @@ export interface Options {
   readonly cases: ReadonlyArray<string>
 }
 
+/** Flags of Node, and the copy of the project that has the program; without one it is this. */
+export interface Place {
+  readonly flags?: ReadonlyArray<string> | undefined
+  readonly home?: string | undefined
+}
+
 export const node = (
   file: string,
   argument: unknown,
-  flags: ReadonlyArray<string> = []
+  { flags = [], home }: Place = {}
 ): Effect.Effect<Program, never, Scope.Scope> =>
-  start(beside(import.meta.url, file), {
+  start(home === undefined ? beside(import.meta.url, file) : join(home, "bench", file), {
     command: [process.execPath, ...flags],
     args: [JSON.stringify(argument)],
     env: { NODE_OPTIONS: "" }
@@ -35,9 +42,9 @@ export interface Running {
   readonly usage: Effect.Effect<Usage>
 }
 
-/** Starts a server; `flags` are Node's. */
-export const serve = Effect.fnUntraced(function* (subject: Subject, flags?: ReadonlyArray<string>) {
-  const program = yield* node("subject.ts", subject, flags)
+/** Starts a server. */
+export const serve = Effect.fnUntraced(function* (subject: Subject, place?: Place) {
+  const program = yield* node("subject.ts", subject, place)
   const port = Number((yield* program.printed(/^port (\d+)$/m))[1])
   let asked = 0
   const usage = Effect.suspend(() => {

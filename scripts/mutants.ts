@@ -10,21 +10,12 @@
  * Works on copies of the project, nine at a time since most of it waits, and leaves nothing behind.
  */
 import { execFile } from "node:child_process"
-import { cpSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { fileURLToPath } from "node:url"
+import { copyOf, root } from "./copy.ts"
 import { type Mutant, mutants, type Test } from "./mutant-list.ts"
 
-const root = fileURLToPath(new URL("..", import.meta.url))
 const copied = ["src", "test", "examples", "package.json", "tsconfig.json", "vitest.config.ts"]
-
-const copy = (): string => {
-  const dir = mkdtempSync(join(tmpdir(), "mutants-"))
-  for (const name of copied) cpSync(join(root, name), join(dir, name), { recursive: true })
-  symlinkSync(join(root, "node_modules"), join(dir, "node_modules"))
-  return dir
-}
 
 interface Outcome {
   readonly passed: boolean
@@ -74,7 +65,7 @@ const survived = (line: string): void => {
 
 /** Plays mutants on a copy of its own, until none is left. */
 const lane = async (queue: Array<Mutant>, sound: Map<string, Promise<Outcome>>): Promise<void> => {
-  const dir = copy()
+  const dir = copyOf("mutants", copied)
   try {
     for (let mutant = queue.shift(); mutant !== undefined; mutant = queue.shift()) {
       const { file, from, test, title, to } = mutant
