@@ -4,19 +4,15 @@
  */
 import { Console, Effect } from "effect"
 import { execFileSync } from "node:child_process"
-import { readFileSync, rmSync, writeFileSync } from "node:fs"
-import { join } from "node:path"
-import { copyOf } from "../scripts/copy.ts"
+import { rmSync } from "node:fs"
+import { type Change, change, copyOf } from "../scripts/copy.ts"
 import { micros, type Server } from "./cpu.ts"
 import { idleOnce } from "./memory.ts"
-import { head, inRounds, of, type Options, paired, row, told } from "./run.ts"
+import { head, inRounds, type Measured, of, type Options, paired, row, told } from "./run.ts"
 
-interface Part {
+/** Something of the library, and the change that takes it away. */
+interface Part extends Change {
   readonly name: string
-  readonly file: string
-  /** This text, which is in the file exactly once, becomes the other. */
-  readonly from: string
-  readonly to: string
 }
 
 const ofRequest: ReadonlyArray<Part> = [
@@ -73,55 +69,44 @@ const effect: Server = { name: "NodeHttpServer", kind: "NodeHttpServer" }
 const copied = ["src", "bench", "test/support", "scripts", "package.json", "tsconfig.json", "tsconfig.build.json"]
 
 /** Builds the library without a part, as long as the scope is open. */
-const without = ({ file, from, name, to }: Part) =>
+const without = (part: Part) =>
   Effect.acquireRelease(
     Effect.sync(() => {
       const home = copyOf("parts", copied)
-      const path = join(home, "src", file)
-      const source = readFileSync(path, "utf8")
-      if (source.split(from).length !== 2) throw new Error(`${file} does not have this exactly once:\n${from}`)
-      writeFileSync(
-        path,
-        source.replace(from, () => to)
-      )
+      if (change(home, part) === undefined) throw new Error(`${part.file} does not have exactly once: ${part.from}`)
       execFileSync(process.execPath, ["scripts/build.ts"], { cwd: home, stdio: "inherit" })
-      return { ...whole, name, home }
+      return { ...whole, name: part.name, home }
     }),
     ({ home }) => Effect.sync(() => rmSync(home, { recursive: true, force: true }))
   )
 
 export const parts = Effect.fnUntraced(function* (options: Options) {
   yield* Console.log("\n## CPU time of the parts of a request\n")
-  yield* head(["without", "µs a request less"])
   const requests = [whole, effect, ...(yield* Effect.forEach(ofRequest, without))]
-  const spent = yield* micros(options, requests)
-  for (const { name } of requests.slice(1)) {
-    yield* row([
-      name,
-      told(
-        paired(spent, whole.name, name, (whole, part) => whole - part),
-        2
-      )
-    ])
-  }
+  yield* table("µs", 2, requests, yield* micros(options, requests))
+
   yield* Console.log("\n## Memory of the parts of an idle connection\n")
-  yield* head(["without", "heap, bytes", "less"])
   const connections = [whole, effect, ...(yield* Effect.forEach(ofConnection, without))]
   const byName = new Map(connections.map((server) => [server.name, server]))
-  const kept = yield* inRounds(options, Array.from(byName.keys()), (name) => idleOnce(byName.get(name)!))
-  for (const { name } of connections) {
-    yield* row([
-      name === whole.name ? "nothing" : name,
-      told(
-        of(kept, name, ({ heap }) => heap),
-        0
-      ),
-      name === whole.name
-        ? ""
-        : told(
-            paired(kept, whole.name, name, (whole, part) => whole.heap - part.heap),
-            0
-          )
-    ])
-  }
+  const heap = yield* inRounds(options, Array.from(byName.keys()), (name) =>
+    Effect.map(idleOnce(byName.get(name)!), ({ heap }) => heap)
+  )
+  yield* table("bytes", 0, connections, heap)
 }, Effect.scoped)
+
+/** What each takes, and how much less than the whole. */
+const table = Effect.fnUntraced(function* (
+  unit: string,
+  digits: number,
+  servers: ReadonlyArray<Server>,
+  measured: Measured<number>
+) {
+  yield* head(["without", unit, "less"])
+  for (const { name } of servers) {
+    const taken = of(measured, name, (value) => value)
+    const less = paired(measured, whole.name, name, (all, rest) => all - rest)
+    const cells =
+      name === whole.name ? ["nothing", told(taken, digits), ""] : [name, told(taken, digits), told(less, digits)]
+    yield* row(cells)
+  }
+})

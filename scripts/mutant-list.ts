@@ -1,19 +1,16 @@
 /**
  * What `mutants.ts` breaks, and the test that is to notice.
  */
+import type { Change } from "./copy.ts"
 
 /** A test: its file, and the beginning of its name. */
 export type Test = readonly [file: string, name: string]
 
-export interface Mutant {
+export interface Mutant extends Change {
   /** What is to fail. */
   readonly test: Test
   /** What is broken, as a sentence. */
   readonly title: string
-  readonly file: string
-  /** This text, which is in the file exactly once, becomes the other. */
-  readonly from: string
-  readonly to: string
 }
 
 const invariant = (number: number): Test => [

@@ -10,9 +10,9 @@
  * Works on copies of the project, nine at a time since most of it waits, and leaves nothing behind.
  */
 import { execFile } from "node:child_process"
-import { readFileSync, rmSync, writeFileSync } from "node:fs"
+import { rmSync } from "node:fs"
 import { join } from "node:path"
-import { copyOf, root } from "./copy.ts"
+import { change, copyOf, root } from "./copy.ts"
 import { type Mutant, mutants, type Test } from "./mutant-list.ts"
 
 const copied = ["src", "test", "examples", "package.json", "tsconfig.json", "vitest.config.ts"]
@@ -68,14 +68,8 @@ const lane = async (queue: Array<Mutant>, sound: Map<string, Promise<Outcome>>):
   const dir = copyOf("mutants", copied)
   try {
     for (let mutant = queue.shift(); mutant !== undefined; mutant = queue.shift()) {
-      const { file, from, test, title, to } = mutant
-      const path = join(dir, "src", file)
-      const source = readFileSync(path, "utf8")
+      const { file, from, test, title } = mutant
       const promise = test.join(": ")
-      if (source.split(from).length !== 2) {
-        survived(`${title}: ${file} does not have this exactly once:\n${from}`)
-        continue
-      }
       if (!isTested) {
         const unbroken = sound.get(promise) ?? judge(dir, test)
         sound.set(promise, unbroken)
@@ -85,12 +79,13 @@ const lane = async (queue: Array<Mutant>, sound: Map<string, Promise<Outcome>>):
           continue
         }
       }
-      writeFileSync(
-        path,
-        source.replace(from, () => to)
-      )
+      const undo = change(dir, mutant)
+      if (undo === undefined) {
+        survived(`${title}: ${file} does not have this exactly once:\n${from}`)
+        continue
+      }
       const { failed, output } = await judge(dir, test)
-      writeFileSync(path, source)
+      undo()
       if (failed) console.log(`killed   ${title} (${promise})`)
       else survived(`SURVIVED ${title} (${promise})\n${output}`)
     }

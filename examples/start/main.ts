@@ -17,7 +17,7 @@ const application = process.env["KMS_DEMO_BREAK"] === "1" ? "without-kms.ts" : "
 /** How many addresses it says that it listens on. */
 const listeners = 4
 
-/** The server may take this long to end after its last client, in milliseconds: some, and a busy machine seconds. */
+/** The server may take this long to end after its last client, in milliseconds. It takes some 20; a busy machine, more. */
 const limit = 4000
 
 const nothing = 'Nothing was lost. "Right": the SHA-256 of what came is that of what had to come.'

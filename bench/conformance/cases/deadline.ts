@@ -2,10 +2,18 @@
 import { Effect } from "effect"
 import { upload } from "../../../test/support/peers.ts"
 import { answered, type Group, inFlight } from "../case.ts"
-import { expect, gone, within } from "../server.ts"
+import { expect, gone, type Server, within } from "../server.ts"
 
 const limited = { grace: 1500 } as const
 const noLimit = "has no limit"
+
+/** Milliseconds from the signal to the end of a process in which a handler of this path hangs. */
+const endsIn = Effect.fnUntraced(function* (server: Server, path: string) {
+  yield* inFlight(server, path)
+  const signalled = performance.now()
+  yield* server.signal()
+  return (yield* server.ends(gone)).at - signalled
+})
 
 export const deadline: Group = {
   name: "Deadline and hung handlers",
@@ -16,11 +24,7 @@ export const deadline: Group = {
       settings: limited,
       knownToFail: ["node:http", "fastify"],
       because: noLimit,
-      run: Effect.fnUntraced(function* (server) {
-        yield* inFlight(server, "/never")
-        yield* server.signal()
-        yield* server.ends(gone)
-      })
+      run: (server) => endsIn(server, "/never")
     },
     {
       name: "A handler that never answers is given the whole of the limit",
@@ -29,12 +33,9 @@ export const deadline: Group = {
       knownToFail: ["node:http", "fastify"],
       because: noLimit,
       run: Effect.fnUntraced(function* (server) {
-        yield* inFlight(server, "/never")
-        const signalled = performance.now()
-        yield* server.signal()
-        const { at } = yield* server.ends(gone)
+        const millis = yield* endsIn(server, "/never")
         // Whole milliseconds, and a timer may be early by one.
-        yield* expect(at - signalled >= limited.grace - 10, `it ended after ${Math.round(at - signalled)} ms`)
+        yield* expect(millis >= limited.grace - 10, `it ended after ${Math.round(millis)} ms`)
       })
     },
     {
@@ -43,11 +44,7 @@ export const deadline: Group = {
       settings: limited,
       knownToFail: ["node:http", "fastify", "NodeHttpServer"],
       because: `${noLimit}; NodeHttpServer waits for the handler`,
-      run: Effect.fnUntraced(function* (server) {
-        yield* inFlight(server, "/stuck")
-        yield* server.signal()
-        yield* server.ends(gone)
-      })
+      run: (server) => endsIn(server, "/stuck")
     },
     {
       name: "A request that does end is answered beside one that never does",

@@ -2,7 +2,7 @@
 import { Effect } from "effect"
 import { halfHandshake, type SessionPeer, session } from "../../../test/support/peers.ts"
 import { answered, type Group, kept } from "../case.ts"
-import { expect, within } from "../server.ts"
+import { expect, type Server, within } from "../server.ts"
 
 export const tls: Group = {
   name: "TLS",
@@ -63,6 +63,25 @@ const request = (peer: SessionPeer, path: string) => {
   return { stream, response: within(6000, "the response comes whole")(stream.response) }
 }
 
+/** A session with a request on one of its streams, whose handler has begun and takes so many milliseconds. */
+const busySession = Effect.fnUntraced(function* (server: Server, millis: number, secure: boolean) {
+  const peer = yield* session(server.port, { tls: secure })
+  const { response, stream } = request(peer, `/slow?ms=${millis}`)
+  yield* server.began("/slow")
+  const answer = Effect.flatMap(response, ({ status, text }) =>
+    expect(status === 200 && text === "slow", `the answer was ${status} ${text}`)
+  )
+  return { peer, stream, answer }
+})
+
+/** Of a session over TLS, which one of the peers destroys. */
+const overTls = {
+  needs: ["http2"],
+  settings: { mode: "h2" },
+  knownToFail: ["http-graceful-shutdown"],
+  because: "destroys the session"
+} as const
+
 const inFlight = (secure: boolean, origin: string, known: ReadonlyArray<string>) =>
   ({
     name: secure ? "A stream in flight over TLS is answered" : "A stream in flight is answered",
@@ -72,12 +91,9 @@ const inFlight = (secure: boolean, origin: string, known: ReadonlyArray<string>)
     knownToFail: known,
     because: "cuts the connection",
     run: Effect.fnUntraced(function* (server) {
-      const peer = yield* session(server.port, { tls: secure })
-      const { response } = request(peer, "/slow?ms=400")
-      yield* server.began("/slow")
+      const { answer } = yield* busySession(server, 400, secure)
       yield* server.signal()
-      const { status, text } = yield* response
-      yield* expect(status === 200 && text === "slow", `the answer was ${status} ${text}`)
+      yield* answer
     })
   }) satisfies Group["cases"][number]
 
@@ -89,10 +105,7 @@ export const http2: Group = {
     {
       name: "An idle session gets GOAWAY, and does not hold the process",
       origin: "Go http2, Bandit, Node #57611",
-      needs: ["http2"],
-      settings: { mode: "h2" },
-      knownToFail: ["http-graceful-shutdown"],
-      because: "destroys it",
+      ...overTls,
       run: Effect.fnUntraced(function* (server) {
         const peer = yield* session(server.port, { tls: true })
         yield* request(peer, "/quick").response
@@ -105,46 +118,32 @@ export const http2: Group = {
     {
       name: "With a stream in flight GOAWAY comes at once, and the process ends soon after the stream",
       origin: "Go http2, grpc-go, Node",
-      needs: ["http2"],
-      settings: { mode: "h2" },
-      knownToFail: ["http-graceful-shutdown"],
-      because: "destroys the session",
+      ...overTls,
       run: Effect.fnUntraced(function* (server) {
-        const peer = yield* session(server.port, { tls: true })
-        const { response, stream } = request(peer, "/slow?ms=4000")
-        yield* server.began("/slow")
+        const { answer, peer, stream } = yield* busySession(server, 4000, true)
         yield* server.signal()
         const { last } = yield* within(3000, "GOAWAY comes")(peer.goaway)
         yield* expect(last >= (stream.stream.id ?? 0), `GOAWAY names stream ${last} as the last, not that in flight`)
-        yield* response
+        yield* answer
         yield* server.endsCleanly()
       })
     },
     {
       name: "A client that says GOAWAY itself is answered, and does not hold the process",
       origin: "h2",
-      needs: ["http2"],
-      settings: { mode: "h2" },
-      knownToFail: ["http-graceful-shutdown"],
-      because: "destroys the session",
+      ...overTls,
       run: Effect.fnUntraced(function* (server) {
-        const peer = yield* session(server.port, { tls: true })
-        const { response } = request(peer, "/slow?ms=1500")
-        yield* server.began("/slow")
+        const { answer, peer } = yield* busySession(server, 1500, true)
         peer.session.goaway()
         yield* server.signal()
-        const { status, text } = yield* response
-        yield* expect(status === 200 && text === "slow", `the answer was ${status} ${text}`)
+        yield* answer
         yield* server.endsCleanly()
       })
     },
     {
       name: "A body of 8 MB that is on its way comes to its end",
       origin: "Node",
-      needs: ["http2"],
-      settings: { mode: "h2" },
-      knownToFail: ["http-graceful-shutdown"],
-      because: "destroys the session",
+      ...overTls,
       run: Effect.fnUntraced(function* (server) {
         const peer = yield* session(server.port, { tls: true })
         const { response, stream } = request(peer, "/big?mb=8")
@@ -162,9 +161,7 @@ export const http2: Group = {
       needs: ["http2"],
       settings: { mode: "h2c" },
       run: Effect.fnUntraced(function* (server) {
-        const peer = yield* session(server.port)
-        const { response } = request(peer, "/slow?ms=800")
-        yield* server.began("/slow")
+        const { answer, peer } = yield* busySession(server, 800, false)
         yield* server.send("SIGTERM")
         const outcomes = yield* within(
           5000,
@@ -172,7 +169,7 @@ export const http2: Group = {
         )(Effect.forEach(Array.from({ length: 20 }), () => peer.ask("/quick"), { concurrency: "unbounded" }))
         const bad = outcomes.filter((outcome) => outcome !== "answered" && outcome !== "refused")
         yield* expect(bad.length === 0, `${bad.length} of 20: ${bad[0]}`)
-        yield* response
+        yield* answer
       })
     }
   ]
