@@ -8,8 +8,9 @@
  * `net.ipv4.tcp_migrate_req` (Linux 5.14) the kernel gives those to another socket of the group instead. Both are measured:
  * the second in a network namespace of its own, so that no setting of the machine is touched.
  *
- * `far` clients are 40 ms away and pause for longer than `quietPeriod`. What they write to a connection in the moment in
- * which its server closes it, no server can see. A lame duck longer than their pause is what avoids it.
+ * `far` clients are 40 ms away and pause for less than `quietPeriod` or for more. After a longer pause, what they write to a
+ * connection in the moment in which its server closes it no server can see. A lame duck longer than their pause is what
+ * avoids it. After a shorter one nothing may be lost.
  */
 import { Data, Effect } from "effect"
 import { spawn } from "node:child_process"

@@ -15,7 +15,7 @@ import { webSocket } from "./websocket.ts"
 const start: { readonly [K in Kind]: (client: Client) => void } = {
   "keep-alive": (client) => keepAlive(client, client.load.http, [0, 100]),
   "far, in use": (client) => keepAlive(client, load.far!, [0, 100]),
-  far: (client) => keepAlive(client, load.far!, [600, 1200]),
+  far: (client) => keepAlive(client, load.far!, [100, 1200]),
   "one-shot": oneShot,
   "HTTP/2": http2,
   WebSocket: webSocket,
