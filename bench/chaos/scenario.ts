@@ -29,6 +29,15 @@ export const phase = (at: number, lives: ReadonlyArray<Life>): string => {
   return last === undefined ? "before the first restart" : `after ${last.name}`
 }
 
+/** What is known of a failure, in milliseconds around the nearest moment in which a server stopped accepting. */
+const evidence = ({ at, how, idle, kind, opened, written }: Failure, lives: ReadonlyArray<Life>): string => {
+  const stops = lives.flatMap(({ draining }) => (draining === undefined ? [] : [draining]))
+  const stop = stops.sort((a, b) => Math.abs(at - a) - Math.abs(at - b))[0] ?? at
+  const from = (time: number): string => (time - stop).toFixed(1)
+  const before = idle === undefined ? "the first on it" : `idle for ${idle.toFixed(1)}`
+  return `${kind}: ${how}, opened at ${from(opened)}, ${before}, written at ${from(written)}, failed at ${from(at)}`
+}
+
 export interface Judged {
   readonly failures: ReadonlyArray<{
     readonly failure: Failure
@@ -61,8 +70,11 @@ export const judge = (scenario: Scenario): Judged => {
     phase: phase(failure.at, lives),
     reason: explain(failure, scenario)
   }))
-  const unexplained = failures.filter(({ reason }) => reason === undefined).length
-  if (unexplained > 0) problems.push(`${unexplained} failures are not explained`)
+  const unexplained = failures.filter(({ reason }) => reason === undefined)
+  if (unexplained.length > 0) {
+    const few = unexplained.slice(0, 5).map(({ failure }) => evidence(failure, lives))
+    problems.push(`${unexplained.length} failures are not explained: ${few.join("; ")}`)
+  }
 
   for (const kind of kinds) {
     const counts = counted[kind]
