@@ -58,6 +58,13 @@ export const mutants: ReadonlyArray<Mutant> = [
     to: 'this.drainOn = options.drainOn === "release" ? options.drainOn : "release"'
   },
   {
+    test: ["test/KmsHttp.peers.test.ts", "in one packet with the end of an upload"],
+    title: "the end of an upload makes its response the last, though another request stands behind it",
+    file: "internal/http.ts",
+    from: "Exchange.newest(connection) === exchange && this.askToLeave(exchange)",
+    to: "this.askToLeave(exchange)"
+  },
+  {
     test: invariant(2),
     title: "the first of several pipelined responses says close",
     file: "internal/http.ts",

@@ -230,6 +230,28 @@ describe.concurrent("HTTP/1.1", () => {
     })
   )
 
+  for (const path of ["/upload", "/upload-later"]) {
+    row(
+      `a request that comes in one packet with the end of ${path === "/upload" ? "an upload" : "an upload that is read late"} is answered too, as the last one`,
+      { protocols: http1, listener: { quietPeriod: long, closeTimeout: long } },
+      Effect.fnUntraced(function* ({ drain, endsWell, port, stage, tls }) {
+        const body = Buffer.from("upload")
+        const peer = yield* Peers.connect(port, { tls })
+        peer.send(`POST ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${body.length}\r\n\r\nup`)
+        yield* stage.entered(path)
+        yield* drain
+        peer.send("loadGET /slow HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        yield* stage.entered("/slow")
+        stage.release()
+        const first = yield* peer.response
+        const second = yield* peer.response
+        assert.deepStrictEqual([first.text, first.headers["connection"]], [Stages.digest(body), "keep-alive"])
+        assert.deepStrictEqual([second.text, second.headers["connection"]], ["slow", "close"])
+        yield* endsWell
+      })
+    )
+  }
+
   row(
     "a chunked response under way comes whole, and then the connection closes",
     { protocols: http1, listener: { quietPeriod: 100, closeTimeout: long } },

@@ -162,8 +162,11 @@ export class HttpListener extends ServerListener {
     if (response.headersSent) return
     // To close after an answer to half an upload would reset the connection, and the answer with it.
     const { req } = response
-    if (!req.complete && Exchange.hasBody(req))
-      return void req.prependOnceListener("end", () => this.askToLeave(exchange))
+    if (!req.complete && Exchange.hasBody(req)) {
+      // Its end is read later than the head of a request that came right behind it, which is the newest then.
+      const ask = () => Exchange.newest(connection) === exchange && this.askToLeave(exchange)
+      return void req.prependOnceListener("end", ask)
+    }
     if (earlier?.keptAlive !== undefined && !earlier.response.headersSent) {
       earlier.response.shouldKeepAlive = earlier.keptAlive
       earlier.keptAlive = undefined

@@ -156,6 +156,12 @@ export class Stage {
         return HttpServerResponse.text(digest(Buffer.from(body)))
       }).pipe(Effect.orDie)
     ),
+    HttpRouter.add("POST", "/upload-later", (request) =>
+      Effect.andThen(
+        this.held("/upload-later"),
+        Effect.map(request.arrayBuffer, (body) => HttpServerResponse.text(digest(Buffer.from(body))))
+      ).pipe(Effect.orDie)
+    ),
     HttpRouter.add(
       "GET",
       "/big",
