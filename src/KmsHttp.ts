@@ -34,7 +34,7 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import { createServer, type Server, type ServerResponse } from "node:http"
 import type { Http2SecureServer, Http2Server } from "node:http2"
-import { isEventStream, isEventStreamType } from "./internal/endless.ts"
+import { guarded, isEventStream, isEventStreamType } from "./internal/endless.ts"
 import { Kms } from "./internal/kms.ts"
 import { holdAll, type ListenerOptions, open } from "./internal/open.ts"
 import { bounded } from "./internal/parts.ts"
@@ -126,9 +126,9 @@ export const make = Effect.fnUntraced(function* (
   })
 
   const [effectServer, standIn] = yield* makeEffectServer(server, listener.address, options, own)
-  const isEndless = options.eventStreams ?? "end"
+  const streams = options.eventStreams ?? "end"
   const serveOptions = {
-    isEndless: isEndless === "wait" ? undefined : isEndless === "end" ? isEventStreamResponse : isEndless,
+    isEndless: streams === "wait" ? undefined : streams === "end" ? isEventStreamResponse : guarded(streams),
     onWorked: listener.worked,
     released: options.drainOn === "release"
   }
@@ -179,7 +179,7 @@ export const layerNode = (
         handlers: () => 0,
         abandoned: () => 0,
         handling: () => ({ requests: new Map(), upgrades: [] }),
-        isEndless: streams === "end" ? isEventStream : streams === "wait" ? undefined : streams,
+        isEndless: streams === "wait" ? undefined : streams === "end" ? isEventStream : guarded(streams),
         attach: holdAll,
         release: () => Effect.void
       })

@@ -253,6 +253,90 @@ describe.concurrent("HTTP/1.1", () => {
   }
 
   row(
+    "an upload that comes in one packet behind another request in the drain is answered too, as the last one",
+    { protocols: http1, ways: fewWays, listener: { quietPeriod: long, closeTimeout: long } },
+    Effect.fnUntraced(function* ({ drain, endsWell, port, tls }) {
+      const peer = yield* Peers.connect(port, { tls })
+      peer.get("/ok")
+      yield* peer.response
+      yield* drain
+      const upload = "POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\nupload"
+      peer.send(`GET /ok HTTP/1.1\r\nHost: localhost\r\n\r\n${upload}`)
+      const first = yield* peer.response
+      const second = yield* peer.response
+      assert.deepStrictEqual([first.text, first.headers["connection"]], ["ok", "keep-alive"])
+      assert.deepStrictEqual(
+        [second.text, second.headers["connection"]],
+        [Stages.digest(Buffer.from("upload")), "close"]
+      )
+      yield* endsWell
+    })
+  )
+
+  row(
+    "a request whose body nobody reads is answered with Connection: close",
+    { protocols: http1, ways: fewWays, listener: { quietPeriod: long, closeTimeout: long } },
+    Effect.fnUntraced(function* ({ drain, endsWell, port, tls }) {
+      const peer = yield* Peers.connect(port, { tls })
+      peer.get("/ok")
+      yield* peer.response
+      yield* drain
+      peer.send("POST /unread HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\nunread")
+      const { headers, text } = yield* peer.response
+      assert.deepStrictEqual([text, headers["connection"]], ["unread", "close"])
+      assert.isUndefined((yield* peer.closed).error)
+      yield* endsWell
+    })
+  )
+
+  for (const when of ["in flight as the drain begins", "that comes after that"]) {
+    row(
+      `a response ${when} says close though its application says keep-alive`,
+      { protocols: http1, ways: fewWays, listener: { quietPeriod: long, closeTimeout: long } },
+      Effect.fnUntraced(function* ({ drain, endsWell, port, stage, tls }) {
+        const peer = yield* Peers.connect(port, { tls })
+        if (when === "that comes after that") {
+          peer.get("/ok")
+          yield* peer.response
+          yield* drain
+          peer.get("/proxied")
+        } else {
+          peer.get("/proxied")
+          yield* stage.entered("/proxied")
+          yield* drain
+        }
+        stage.release()
+        const { headers, text } = yield* peer.response
+        assert.deepStrictEqual([text, headers["connection"]], ["proxied", "close"])
+        assert.isUndefined((yield* peer.closed).error)
+        yield* endsWell
+      })
+    )
+  }
+
+  row(
+    "a request behind a response that has said close is not executed",
+    { protocols: http1, ways: fewWays, listener: { closeTimeout: long } },
+    Effect.fnUntraced(function* ({ drain, endsWell, port, stage, tls }) {
+      const peer = yield* Peers.connect(port, { tls })
+      peer.get("/ok")
+      yield* peer.response
+      yield* drain
+      peer.get("/chunked")
+      yield* stage.entered("/chunked")
+      yield* peer.body(6)
+      peer.get("/slow")
+      yield* Effect.sleep(100)
+      stage.release()
+      const { headers, text } = yield* peer.response
+      assert.deepStrictEqual([headers["connection"], text], ["close", Stages.chunked])
+      assert.isUndefined((yield* peer.closed).error)
+      assert.strictEqual(stage.begun("/slow"), 0)
+      yield* endsWell
+    })
+  )
+
+  row(
     "a chunked response under way comes whole, and then the connection closes",
     { protocols: http1, listener: { quietPeriod: 100, closeTimeout: long } },
     Effect.fnUntraced(function* ({ drain, endsWell, port, stage, tls }) {

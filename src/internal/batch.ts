@@ -5,6 +5,7 @@
  */
 import * as Effect from "effect/Effect"
 import type { IncomingMessage, ServerResponse } from "node:http"
+import type { Http2ServerResponse } from "node:http2"
 import type { Process } from "./process.ts"
 
 /** Over HTTP/1 a tunnel has a socket in place of the response, and what came with its head as a third argument. */
@@ -24,7 +25,7 @@ export interface Door {
 export const requests: ReadonlyArray<string> = ["request", "checkContinue", "checkExpectation"]
 
 export class Batch {
-  private readonly held: Array<() => void> = []
+  private readonly held: Array<() => unknown> = []
   private readonly host: Process
   private readonly door: Door
   private readonly holding = new Set<unknown>()
@@ -42,7 +43,8 @@ export class Batch {
       if (sees) door.onRequest(request, response)
       if (!door.isLeaving()) return listener(request, response, ...rest)
       if (door.isRefused(response)) return
-      this.held.push(() => listener(request, response, ...rest))
+      // Whoever answers would listen for the end of one that has gone meanwhile, and never hear of it.
+      this.held.push(() => isGone(response) || listener(request, response, ...rest))
       if (this.held.length === 1) Effect.runFork(this.host.turn).addObserver(this.release)
     }
     this.holding.add(holds)
@@ -59,3 +61,7 @@ export class Batch {
     for (const answer of this.held.splice(0)) queueMicrotask(answer)
   }
 }
+
+/** Whether the client of a response has gone; over HTTP/2, with its stream. */
+export const isGone = (response: ServerResponse): boolean =>
+  (response as unknown as Partial<Http2ServerResponse>).stream?.destroyed ?? response.destroyed

@@ -200,6 +200,8 @@ export class Calls {
       this.clients.delete(id)
       client?.forget?.()
       for (let left = client?.calls.size ?? 0; left > 0; left--) this.ended()
+      // The answer to one of them may still be on its way, and fail.
+      client?.calls.clear()
       return Queue.offer(this.disconnects, id)
     }),
     Effect.forever

@@ -2,6 +2,7 @@
  * Responses that would go on for ever, and end with the drain: event streams.
  */
 import type { ServerResponse } from "node:http"
+import { onHead } from "./head.ts"
 
 /**
  * Ends the body of a response that goes on for ever, now or as soon as its headers are out, as if its handler had: for the
@@ -9,7 +10,7 @@ import type { ServerResponse } from "node:http"
  */
 export const endWhenEndless = (response: ServerResponse, isEndless: (response: ServerResponse) => boolean): void => {
   const end = () => {
-    if (response.writableEnded || !says(isEndless, response)) return
+    if (response.writableEnded || !isEndless(response)) return
     response.end()
     // Its handler may not know, and writes on. That would be an error, and over HTTP/2 reset the stream.
     const ignore = (args: ReadonlyArray<unknown>) => {
@@ -26,23 +27,23 @@ export const endWhenEndless = (response: ServerResponse, isEndless: (response: S
     }
   }
   if (response.headersSent) return end()
-  const writeHead = response.writeHead
-  response.writeHead = function (this: ServerResponse, ...args: Array<unknown>) {
-    Reflect.deleteProperty(response, "writeHead")
-    const result = (writeHead as (...args: Array<unknown>) => ServerResponse).apply(this, args)
-    queueMicrotask(end)
-    return result
-  } as typeof writeHead
+  onHead(
+    response,
+    (head) => head,
+    () => queueMicrotask(end)
+  )
 }
 
-/** The predicate is the user's: one that throws has said nothing. */
-const says = (isEndless: (response: ServerResponse) => boolean, response: ServerResponse): boolean => {
-  try {
-    return isEndless(response)
-  } catch {
-    return false
+/** A predicate of the user's: one that throws has said nothing. */
+export const guarded =
+  <A>(isEndless: (response: A) => boolean) =>
+  (response: A): boolean => {
+    try {
+      return isEndless(response)
+    } catch {
+      return false
+    }
   }
-}
 
 /** Whether a media type is that of an event stream. */
 export const isEventStreamType = (type: string): boolean => /^text\/event-stream\s*(;|$)/i.test(type)

@@ -24,8 +24,8 @@ export interface Exchange {
   earlier: Exchange | undefined
   /** Its connection carries it no longer. Its handler may still run. */
   hasEnded: boolean
-  /** What `shouldKeepAlive` was before this response was made the last. */
-  keptAlive: boolean | undefined
+  /** Its response says that the connection closes, with the drain as the reason. */
+  isLast: boolean
 }
 
 /** The HTTP/2 streams of a connection, or the newest of its HTTP/1 responses; of one that was upgraded, neither. */
@@ -54,7 +54,7 @@ export const begin = (listener: Listener, connection: Connection, response: Serv
     startedAt: now(),
     earlier: undefined,
     hasEnded: false,
-    keptAlive: undefined
+    isLast: false
   }
   response[key] = exchange
   response.on("close", closed)

@@ -11,6 +11,7 @@ import { type Connection, of, type Timing } from "./connection.ts"
 import { endWhenEndless } from "./endless.ts"
 import * as Exchange from "./exchange.ts"
 import type { Handler } from "./handler.ts"
+import { onHead, sayClose } from "./head.ts"
 import { type Held, work } from "./held.ts"
 import { hijacked, Hijacks } from "./hijack.ts"
 import { ServerListener } from "./listener.ts"
@@ -111,6 +112,8 @@ export class HttpListener extends ServerListener {
     const connection = of(stream === undefined ? request.socket : stream.session?.socket)
     if (connection === undefined) return
     if (stream !== undefined && sessionOf(connection)?.told === true) return this.refuse(response, stream)
+    // Its client will be told that the one before it was the last. To do it and not to answer would be worse.
+    if (Exchange.newest(connection)?.isLast === true) return void (response[refused] = true)
     const exchange = Exchange.begin(this, connection, response)
     connection.engage()
     this.requests++
@@ -138,18 +141,19 @@ export class HttpListener extends ServerListener {
     if (this.state === "draining") {
       this.tally.drained++
       // Node closes it after a response that said so. Should it not, that is not for ever.
-      if (connection.inFlight === 0 && exchange.keptAlive !== undefined) connection.closeAt(now() + backstop)
+      if (connection.inFlight === 0 && exchange.isLast) connection.closeAt(now() + backstop)
       else if (connection.inFlight === 0) this.letGo(connection)
     }
     this.worked()
   }
 
   /**
-   * Makes a response the last of its connection. Of several responses on one connection only the newest may be: Node
-   * drops the requests behind one that carries `Connection: close` (RFC 9112 section 9.6).
+   * Lets a response be the last of its connection, if it is when its head is written. Of several on one connection only
+   * the newest may be: Node drops the requests behind one that carries `Connection: close` (RFC 9112 section 9.6). And to
+   * close after an answer to half an upload would reset the connection, and the answer with it.
    */
   private askToLeave(exchange: Exchange.Exchange): void {
-    const { connection, earlier, response } = exchange
+    const { connection, response } = exchange
     const { session } = connection
     if (session !== undefined) {
       // The first stream of a session that opened late; what the peer sent along with it is in by the next turn.
@@ -159,20 +163,11 @@ export class HttpListener extends ServerListener {
       }
       return
     }
-    if (response.headersSent) return
-    // To close after an answer to half an upload would reset the connection, and the answer with it.
-    const { req } = response
-    if (!req.complete && Exchange.hasBody(req)) {
-      // Its end is read later than the head of a request that came right behind it, which is the newest then.
-      const ask = () => Exchange.newest(connection) === exchange && this.askToLeave(exchange)
-      return void req.prependOnceListener("end", ask)
-    }
-    if (earlier?.keptAlive !== undefined && !earlier.response.headersSent) {
-      earlier.response.shouldKeepAlive = earlier.keptAlive
-      earlier.keptAlive = undefined
-    }
-    exchange.keptAlive = response.shouldKeepAlive
-    response.shouldKeepAlive = false
+    onHead(response, (head) => {
+      const { req } = response
+      exchange.isLast = Exchange.newest(connection) === exchange && (req.complete || !Exchange.hasBody(req))
+      return exchange.isLast ? sayClose(response, head) : head
+    })
   }
 
   // --- Upgrades ---

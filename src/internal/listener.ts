@@ -153,6 +153,9 @@ export const listen = Effect.fnUntraced(function* (
     Effect.gen(function* () {
       const binding = restore(Bind.listen(server, options))
       listener.opened(yield* Effect.onError(binding, () => Effect.sync(() => server.close())), options.name)
+      const run = Effect.runForkWith(yield* Effect.context<never>())
+      // A connection could not be accepted: the listener goes on.
+      server.on("error", ({ message }) => void run(Effect.logWarning(`${listener.name}: ${message}`)))
       yield* Effect.addFinalizer(release)
       const drain = yield* Drain.make(listener, drainOptions)
       listener.drains(drain)

@@ -5,7 +5,7 @@
 import type * as Fiber from "effect/Fiber"
 import type { IncomingMessage, Server, ServerResponse } from "node:http"
 import type { Duplex } from "node:stream"
-import type { Batch } from "./batch.ts"
+import { type Batch, isGone } from "./batch.ts"
 import type { Handling } from "./http.ts"
 import { Parts } from "./parts.ts"
 import type { Serve } from "./serve.ts"
@@ -76,7 +76,7 @@ export class Serves {
 /** Answers a request that has waited for an application. */
 const early = (request: IncomingMessage, response: ServerResponse, answer: Serve["request"] | undefined): void => {
   // Its client did not wait.
-  if (response.destroyed) return
+  if (isGone(response)) return
   if (answer !== undefined) return answer(request, response)
   response.writeHead(503, { "content-length": "0" })
   response.end()

@@ -74,9 +74,7 @@ export const make = Effect.fnUntraced(function* (
     Effect.try({ try: spec.server, catch: (cause) => new MakeError({ kind: spec.kind, cause }) })
   )
   const onForce = () => void Effect.runForkWith(services)(listener.runs.close)
-  const onError = (error: Error) =>
-    void Effect.runForkWith(services)(Effect.logWarning(`${listener.name}: ${error.message}`))
-  const listener: SocketListener = new SocketListener(server, { ...spec, timing, host, onForce, onError })
+  const listener: SocketListener = new SocketListener(server, { ...spec, timing, host, onForce })
   const drain = yield* openError(listen(listener, server, options, drainOptions, () => Effect.void))
   const { began, ended } = listener
   const runOptions = { onDrain, released: options.drainOn === "release", began, ended }

@@ -55,7 +55,9 @@ export const supervise = <A, E, R>(
       const phases = yield* SubscriptionRef.make<Phase>(Phase.Running())
       const shutdown = new Shutdown(settings, yield* Clock.Clock, yield* Process, phases)
       const listening = yield* Scope.make()
-      yield* Scope.provide(listen(shutdown), listening)
+      yield* Scope.provide(hearSignals(shutdown), listening)
+      const catching = yield* Scope.make()
+      if (settings.uncaught) yield* Scope.provide(catchUncaught(shutdown), catching)
 
       const services = yield* Effect.context<never>()
       const { gate } = shutdown
@@ -85,8 +87,8 @@ export const supervise = <A, E, R>(
       const view = yield* View.make(silent ? undefined : shutdown.host.terminal, shutdown)
       const unwound = yield* end(shutdown, app, program.release, silent ? undefined : view)
       const outcome = yield* conclude(shutdown, unwound, silent ? undefined : view)
-      if (!shutdown.endedByItself) yield* keepFromDefault(shutdown)
-      yield* Scope.close(listening, Exit.void)
+      yield* Scope.close(catching, Exit.void)
+      yield* shutdown.endedByItself ? Scope.close(listening, Exit.void) : watchRoot(shutdown, listening)
 
       const annotations = Context.make(Outcome, outcome)
       // A pending interruption replaces whatever is returned from here, so the outcome has to travel with it.
@@ -119,23 +121,24 @@ const follow = (root: Fiber.Fiber<unknown, unknown>, shutdown: Shutdown): void =
   else before.gone()
 }
 
-/** Hears what may start a shutdown from outside the program, until the scope closes. */
-const listen = Effect.fnUntraced(function* (shutdown: Shutdown): Effect.fn.Return<void, never, Scope.Scope> {
-  const { host, settings } = shutdown
-  yield* Signals.listen(host, settings.signals, {
+/** Hears signals, until the scope closes. */
+const hearSignals = ({ begin, host, settings }: Shutdown): Effect.Effect<void, never, Scope.Scope> =>
+  Signals.listen(host, settings.signals, {
     // Of a shutdown that something else began, the first signal is not a second one.
-    first: (signal) => shutdown.begin(Reason.Signal({ signal })),
+    first: (signal) => begin(Reason.Signal({ signal })),
     again: (signal) => {
       if (!settings.hardShutdown) return
       host.say(`Received ${signal} during the shutdown: exit at once`)
       host.exit(1)
     }
   })
-  if (!settings.uncaught) return
+
+/** Hears of errors that nothing else catches, until the scope closes. */
+const catchUncaught = Effect.fnUntraced(function* (shutdown: Shutdown): Effect.fn.Return<void, never, Scope.Scope> {
   const services = yield* Effect.context<never>()
   yield* Effect.acquireRelease(
     Effect.sync(() =>
-      host.onUncaught((error) => {
+      shutdown.host.onUncaught((error) => {
         Effect.runForkWith(services)(View.tell(Effect.logError("Uncaught error", Cause.die(error))))
         shutdown.broken = true
         shutdown.begin(Reason.Uncaught({ error }))
@@ -146,18 +149,34 @@ const listen = Effect.fnUntraced(function* (shutdown: Shutdown): Effect.fn.Retur
 })
 
 /**
- * With nobody listening a signal has its default action back, and the echo of a Ctrl-C would end the process as if nothing
- * had been done. `runMain` stops listening before it calls `teardown`, so somebody has to until that does.
+ * Once the program has been unwound the root releases what is provided around it. Until that has ended a second signal
+ * still ends it at once, and the process is gone in time whatever hangs there.
+ *
+ * Signals are heard for a turn longer: with nobody listening a signal has its default action back, and the echo of a Ctrl-C
+ * would end the process as if nothing had been done. `runMain` stops listening before it calls `teardown`.
  */
-const keepFromDefault = ({ host, settings }: Shutdown): Effect.Effect<void> =>
-  Effect.withFiber((root) =>
-    Effect.sync(() => {
-      const removals = settings.signals.map((signal) => host.onSignal(signal, () => {}))
-      root.addObserver(() => {
-        Effect.runFork(host.turn).addObserver(() => removals.forEach((remove) => remove()))
+const watchRoot = Effect.fnUntraced(function* (shutdown: Shutdown, listening: Scope.Closeable): Effect.fn.Return<void> {
+  const { deadline, exitBy, host, settings } = shutdown
+  const left = Math.max(exitBy, deadline + settings.forceTimeout) - shutdown.now()
+  const giveUp = Effect.sync(() => {
+    host.say("What is provided around the program has not been released in time: exit at once")
+    host.exit(1)
+  })
+  const watching = Number.isFinite(left)
+    ? yield* Effect.forkDetach(Effect.andThen(Limit.over(host, left), giveUp))
+    : undefined
+  const run = Effect.runForkWith(yield* Effect.context<never>())
+  const close = Scope.close(listening, Exit.void)
+  yield* Effect.withFiber((root) =>
+    Effect.sync(() =>
+      shutdown.onGone(() => {
+        watching?.interruptUnsafe()
+        // Another shutdown in the same root listens already.
+        run(root.pollUnsafe() === undefined ? close : Effect.andThen(host.turn, close))
       })
-    })
+    )
   )
+})
 
 /** Drains and unwinds, within the deadline and what comes after it. */
 const end = Effect.fnUntraced(function* (

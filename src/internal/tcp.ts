@@ -20,8 +20,6 @@ export interface Options {
   readonly timing: Timing
   readonly host: Process
   readonly onForce: () => void
-  /** A connection could not be accepted: the listener goes on. */
-  readonly onError: (error: Error) => void
 }
 
 export class SocketListener extends ServerListener {
@@ -37,10 +35,6 @@ export class SocketListener extends ServerListener {
     this.options = options
     // Added before the registry puts its own in front.
     server.on(options.event, (socket: Socket) => this.onReady(socket))
-    server.on("error", (error) => {
-      // One that comes while it is bound is the error of that.
-      if (this.name !== "") options.onError(error)
-    })
     // A handshake that fails leaves its socket to whoever listens.
     server.on("tlsClientError", (_, socket) => socket.destroy())
     this.registry.attach(server, (connection) => this.onOpen(connection))

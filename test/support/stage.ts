@@ -76,6 +76,11 @@ export class Stage {
     for (const look of Array.from(this.waiting)) look()
   }
 
+  /** How many handlers for `path` have begun. */
+  begun(path: string): number {
+    return this.entries.get(path) ?? 0
+  }
+
   /** A handler for `path` is about to end well: what it may need has to be there. */
   leave(path: string): void {
     if (!this.open) this.trouble.push(path)
@@ -85,7 +90,7 @@ export class Stage {
   entered(path: string, count = 1): Effect.Effect<void> {
     return Effect.callback<void>((resume) => {
       const look = () => {
-        if ((this.entries.get(path) ?? 0) < count) return
+        if (this.begun(path) < count) return
         this.waiting.delete(look)
         resume(Effect.void)
       }
@@ -155,6 +160,12 @@ export class Stage {
         this.leave("/upload")
         return HttpServerResponse.text(digest(Buffer.from(body)))
       }).pipe(Effect.orDie)
+    ),
+    HttpRouter.add("POST", "/unread", HttpServerResponse.text("unread")),
+    HttpRouter.add(
+      "GET",
+      "/proxied",
+      Effect.as(this.held("/proxied"), HttpServerResponse.text("proxied", { headers: { connection: "keep-alive" } }))
     ),
     HttpRouter.add("POST", "/upload-later", (request) =>
       Effect.andThen(
