@@ -59,10 +59,87 @@ export const mutants: ReadonlyArray<Mutant> = [
   },
   {
     test: ["test/KmsHttp.peers.test.ts", "in one packet with the end of an upload"],
-    title: "the end of an upload makes its response the last, though another request stands behind it",
+    title: "of two responses that stand one behind the other the first says close",
     file: "internal/http.ts",
-    from: "Exchange.newest(connection) === exchange && this.askToLeave(exchange)",
-    to: "this.askToLeave(exchange)"
+    from: "Exchange.newest(connection) === exchange && (req",
+    to: "(req"
+  },
+  {
+    test: ["test/KmsHttp.late.test.ts", "an upload that is answered early and not read"],
+    title: "a response says close though half of its request is on its way",
+    file: "internal/http.ts",
+    from: "(req.complete || !Exchange.hasBody(req))",
+    to: "true"
+  },
+  {
+    test: ["test/KmsHttp.peers.test.ts", "a request behind a response that has said close"],
+    title: "what stands behind a response that said close is executed",
+    file: "internal/http.ts",
+    from: "if (Exchange.newest(connection)?.isLast === true) return void (response[refused] = true)\n",
+    to: ""
+  },
+  {
+    test: ["test/KmsHttp.late.test.ts", "with setHeader: says close"],
+    title: "a Connection header that was set is left alone",
+    file: "internal/head.ts",
+    from: 'if (own !== undefined) response.setHeader("connection", closing(own))',
+    to: "void own"
+  },
+  {
+    test: ["test/KmsHttp.late.test.ts", "says close all the same in the drain"],
+    title: "a Connection header of writeHead is left alone",
+    file: "internal/head.ts",
+    from: "[...head.slice(0, -1), withClose(head.at(-1))]",
+    to: "head"
+  },
+  {
+    test: ["test/KmsHttp.late.test.ts", "client goes in the turn"],
+    title: "a request whose client has gone is handed on",
+    file: "internal/batch.ts",
+    from: "isGone(response) || listener",
+    to: "listener"
+  },
+  {
+    test: ["test/KmsHttp.late.test.ts", "cannot be accepted"],
+    title: "an error of a server that listens is nobody's",
+    file: "internal/listener.ts",
+    from: 'server.on("error", (',
+    to: 'server.on("never", ('
+  },
+  {
+    test: ["test/KmsHttp.late.test.ts", "a predicate for event streams that throws"],
+    title: "a predicate for event streams may throw",
+    file: "KmsHttp.ts",
+    from: "isEventStreamResponse : guarded(streams)",
+    to: "isEventStreamResponse : streams"
+  },
+  {
+    test: ["test/KmsRpc.test.ts", "counted as ended once"],
+    title: "a call of a client that has gone ends twice",
+    file: "internal/calls.ts",
+    from: "client?.calls.clear()",
+    to: ""
+  },
+  {
+    test: ["test/Kms.test.ts", "what is provided around it"],
+    title: "what is provided around the program may hang for ever",
+    file: "internal/supervisor.ts",
+    from: "Effect.andThen(Limit.over(host, left), giveUp)",
+    to: "Effect.as(Effect.never, giveUp)"
+  },
+  {
+    test: ["test/Kms.test.ts", "what is provided around it"],
+    title: "a second signal is not heard while that is released",
+    file: "internal/supervisor.ts",
+    from: "Scope.close(listening, Exit.void) : watchRoot(shutdown, listening)",
+    to: "Scope.close(listening, Exit.void) : Scope.close(listening, Exit.void)"
+  },
+  {
+    test: ["test/Kms.test.ts", "what is provided around it"],
+    title: "what is provided around the program is given up though it has ended",
+    file: "internal/supervisor.ts",
+    from: "watching?.interruptUnsafe()",
+    to: ""
   },
   {
     test: invariant(2),
@@ -102,9 +179,9 @@ export const mutants: ReadonlyArray<Mutant> = [
   {
     test: invariant(4),
     title: "responses in flight do not say close",
-    file: "internal/http.ts",
-    from: "response.shouldKeepAlive = false\n  }",
-    to: "void response\n  }"
+    file: "internal/head.ts",
+    from: "response.shouldKeepAlive = false",
+    to: "void response"
   },
   {
     test: invariant(5),
@@ -145,8 +222,8 @@ export const mutants: ReadonlyArray<Mutant> = [
     test: invariant(7),
     title: "signal handlers stay",
     file: "internal/supervisor.ts",
-    from: "yield* Scope.close(listening, Exit.void)",
-    to: "void listening"
+    from: "run(root.pollUnsafe() === undefined ? close : Effect.andThen(host.turn, close))",
+    to: "void run"
   },
   {
     test: invariant(8),

@@ -540,6 +540,58 @@ describe("lame duck", () => {
   )
 })
 
+describe("what is provided around it", () => {
+  /** The root has been interrupted as `runMain` does it; what is around the program takes its time to be released. */
+  const interrupted = Effect.fnUntraced(function* (release: Effect.Effect<void>, timeout: Kms.Options["timeout"]) {
+    const host = Host.make()
+    const outer = Layer.effectDiscard(Effect.acquireRelease(Effect.void, () => release))
+    const fiber = yield* Kms.launch(Layer.empty, { timeout, forceTimeout: "2 seconds" }).pipe(
+      Effect.provide(outer),
+      host.provide,
+      silent,
+      Effect.forkDetach({ startImmediately: true })
+    )
+    yield* settle
+    host.signal("SIGTERM")
+    fiber.interruptUnsafe()
+    yield* settle
+    return { fiber, host }
+  })
+
+  it.effect("and hangs in its release is given up by timeout + forceTimeout, with 1", () =>
+    Effect.gen(function* () {
+      const { host } = yield* interrupted(Effect.never, "10 seconds")
+      yield* TestClock.adjust("11999 millis")
+      assert.deepStrictEqual(host.exits, [])
+      yield* TestClock.adjust("1 millis")
+      yield* settle
+      assert.deepStrictEqual(host.exits, [1])
+    })
+  )
+
+  it.effect("is not waited for after a second signal", () =>
+    Effect.gen(function* () {
+      const { host } = yield* interrupted(Effect.never, "infinity")
+      yield* TestClock.adjust("1 hour")
+      assert.deepStrictEqual(host.exits, [])
+      host.signal("SIGTERM")
+      assert.deepStrictEqual(host.exits, [1])
+    })
+  )
+
+  it.effect("has its time, and then nobody listens any more", () =>
+    Effect.gen(function* () {
+      const { fiber, host } = yield* interrupted(Effect.sleep("11 seconds"), "10 seconds")
+      assert.isAbove(host.listeners(), 0)
+      yield* TestClock.adjust("11 seconds")
+      assert.strictEqual(yield* code(fiber), 0)
+      yield* settle
+      yield* TestClock.adjust("1 hour")
+      assert.deepStrictEqual(host.exits, [0])
+    })
+  )
+})
+
 describe("signals and errors", () => {
   it.effect("a second signal exits at once with 1", () =>
     Effect.gen(function* () {

@@ -12,7 +12,7 @@ import { type AddressInfo, connect as connectTcp } from "node:net"
 import { connect as connectTls } from "node:tls"
 import { cert } from "./support/certificate.ts"
 import * as Peers from "./support/peers.ts"
-import { h2, h2c, http, https, type Protocol, Stage } from "./support/stage.ts"
+import { chunked, h2, h2c, http, https, type Protocol, Stage } from "./support/stage.ts"
 import * as Ways from "./support/ways.ts"
 
 /** Longer than any test takes. */
@@ -487,6 +487,124 @@ describe.concurrent("the report", () => {
       )
     }
   }
+})
+
+describe.concurrent("a request whose client goes in the turn in which it comes", () => {
+  const { frames } = Peers
+  const cancelled = frames.make(0x3, 0, 1, Buffer.from([0, 0, 0, 8]))
+  const packets: ReadonlyArray<readonly [Protocol, string, Buffer]> = [
+    [
+      http,
+      "with what is no request behind it",
+      Buffer.from(packet("/never").trimEnd() + "\r\nContent-Length: 1\r\n\r\nx?!")
+    ],
+    [
+      h2c,
+      "with RST_STREAM",
+      Buffer.concat([frames.preface, frames.make(0x4, 0, 0), frames.get(1, "/never"), cancelled])
+    ]
+  ]
+  for (const [protocol, how, bytes] of packets) {
+    it.live(`${protocol.name}: ${how} it does not hold the shutdown`, () =>
+      Effect.gen(function* () {
+        const stage = new Stage()
+        const limits = { lameDuck: 500, timeout: 8000 }
+        const program = yield* Ways.launchSignal.start(application(stage, protocol, { closeTimeout: 0 }), limits)
+        program.begin()
+        yield* Effect.yieldNow
+        const peer = yield* Peers.connect(port(stage.server))
+        peer.send(bytes)
+        yield* endsWell(program, stage)
+        assert.strictEqual(stage.times("/never"), 0)
+      })
+    )
+  }
+})
+
+describe.concurrent("layerNode: a response whose application sets the Connection header", () => {
+  const heads: Record<string, (response: ServerResponse) => void> = {
+    "with setHeader": (response) => void response.setHeader("Connection", "keep-alive"),
+    "in an object": (response) => void response.writeHead(200, { "X-Other": "other", Connection: "keep-alive" }),
+    "behind a reason": (response) => void response.writeHead(200, "Fine", { connection: "Keep-Alive" }),
+    "in a list": (response) => void response.writeHead(200, ["X-Other", "connection", "CONNECTION", "keep-alive"]),
+    "in a list of pairs": (response) =>
+      void response.writeHead(200, [
+        ["X-Other", "connection"],
+        ["Connection", "keep-alive"]
+      ] as unknown as Array<string>),
+    "beside another option": (response) => void response.writeHead(200, { Connection: "X-Other, keep-alive" }),
+    "on a second try": (response) => {
+      assert.throws(() => response.writeHead(200, { Connection: "keep-alive", "X-Other": "\n" }))
+      response.writeHead(500, { Connection: "keep-alive" })
+    }
+  }
+  const expected: Record<string, string> = { "beside another option": "X-Other, close" }
+
+  for (const [name, head] of Object.entries(heads)) {
+    it.live(`${name}: says close all the same in the drain, and keep-alive before`, () =>
+      Effect.gen(function* () {
+        const stage = new Stage()
+        const listen = (server: Server) =>
+          void server.on("request", (_: IncomingMessage, response: ServerResponse) => {
+            head(response)
+            response.end("whole")
+          })
+        const options = { quietPeriod: long, closeTimeout: long }
+        const program = yield* Ways.launchSignal.start(nodeApplication(stage, http, options, listen))
+        const peer = yield* used(stage, http)
+        peer.get("/")
+        const before = yield* peer.response
+        assert.match(before.headers["connection"]!, /keep-alive/i)
+        yield* Ways.drain(program, () => stage.server)
+        peer.get("/")
+        const { headers, text } = yield* peer.response
+        assert.deepStrictEqual([text, headers["connection"]], ["whole", expected[name] ?? "close"])
+        assert.strictEqual(headers["x-other"], before.headers["x-other"])
+        assert.isUndefined((yield* peer.closed).error)
+        yield* endsWell(program, stage)
+      })
+    )
+  }
+})
+
+describe.concurrent("trouble that is not a request's", () => {
+  const builds = {
+    layer: (stage: Stage, protocol: Protocol) => application(stage, protocol, {}),
+    layerNode: (stage: Stage, protocol: Protocol) =>
+      nodeApplication(stage, protocol, {}, (server) => void server.on("request", stage.onRequest))
+  }
+  for (const [name, build] of Object.entries(builds)) {
+    for (const protocol of [http, h2c]) {
+      it.live(
+        `${name}, ${protocol.name}: a connection that cannot be accepted is told of, and the listener goes on`,
+        () =>
+          Effect.gen(function* () {
+            const stage = new Stage()
+            const program = yield* Ways.launchSignal.start(build(stage, protocol))
+            stage.server.emit("error", new Error("accept ENOBUFS"))
+            assert.strictEqual((yield* Effect.flatMap(ask(stage, protocol, "/ok"), Fiber.join)).text, "ok")
+            program.begin()
+            const { log } = yield* program.ended
+            assert.include(log.join("\n"), ": accept ENOBUFS")
+          })
+      )
+    }
+  }
+
+  it.live("a predicate for event streams that throws fails no request", () =>
+    Effect.gen(function* () {
+      const stage = new Stage()
+      stage.release()
+      const eventStreams = () => {
+        throw new Error("no idea")
+      }
+      const program = yield* Ways.launchSignal.start(application(stage, http, { eventStreams }))
+      const { status, text } = yield* Effect.flatMap(ask(stage, http, "/chunked"), Fiber.join)
+      assert.deepStrictEqual([status, text], [200, chunked])
+      program.begin()
+      yield* endsWell(program, stage)
+    })
+  )
 })
 
 describe.concurrent("the user's server", () => {

@@ -331,7 +331,7 @@ describe.concurrent("HTTP/1.1", () => {
       const { headers, text } = yield* peer.response
       assert.deepStrictEqual([headers["connection"], text], ["close", Stages.chunked])
       assert.isUndefined((yield* peer.closed).error)
-      assert.strictEqual(stage.begun("/slow"), 0)
+      assert.strictEqual(stage.times("/slow"), 0)
       yield* endsWell
     })
   )

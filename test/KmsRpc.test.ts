@@ -1879,7 +1879,11 @@ const seeded = (seed: number) => () => {
 
 describe("the calls of a protocol", () => {
   /** A protocol without a network, on a carrier that notes what it is told. */
-  const make = Effect.fnUntraced(function* (drained: Effect.Effect<void> = Effect.void, on?: Carrier) {
+  const make = Effect.fnUntraced(function* (
+    drained: Effect.Effect<void> = Effect.void,
+    on?: Carrier,
+    sending: Effect.Effect<void> = Effect.void
+  ) {
     const sent: Array<FromServerEncoded> = []
     const told: Array<string> = []
     const disconnects = yield* Queue.unbounded<number>()
@@ -1890,7 +1894,11 @@ describe("the calls of a protocol", () => {
         return Effect.never
       },
       disconnects,
-      send: (_, response) => Effect.sync(() => void sent.push(response)),
+      send: (_, response) =>
+        Effect.andThen(
+          sending,
+          Effect.sync(() => void sent.push(response))
+        ),
       end: () => Effect.void,
       clientIds: Effect.succeed(new Set()),
       initialMessage: Effect.succeedNone,
@@ -1929,6 +1937,28 @@ describe("the calls of a protocol", () => {
       )
     return { protocol, calls, disconnects, say, sent, told, listeners }
   })
+
+  it.effect("of a client that has gone are counted as ended once, though an answer is on its way", () =>
+    Effect.gen(function* () {
+      const sending = Latch.makeUnsafe()
+      const { calls, disconnects, protocol, say } = yield* make(Effect.void, undefined, sending.await)
+      yield* begin(protocol.run(() => Effect.void))
+      const answer = (clientId: number) =>
+        protocol.send(clientId, { _tag: "Exit", requestId: 1, exit: { _tag: "Success", value: 1 } })
+      yield* say({ ...request("Echo"), id: 1 } as FromClientEncoded, 1)
+      yield* say({ ...request("Echo"), id: 1 } as FromClientEncoded, 2)
+      const first = yield* begin(answer(1))
+      yield* Queue.offer(disconnects, 1)
+      assert.strictEqual(yield* Queue.take(protocol.disconnects), 1)
+      yield* sending.open
+      yield* Fiber.join(first)
+      const finished = yield* begin(calls.finish)
+      yield* Effect.yieldNow
+      assert.isUndefined(finished.pollUnsafe())
+      yield* answer(2)
+      yield* Fiber.join(finished)
+    })
+  )
 
   it.effect("are told to their carrier from their beginning to their end", () =>
     Effect.gen(function* () {

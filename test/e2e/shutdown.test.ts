@@ -258,6 +258,19 @@ describe("the deadline", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("nor does one of what is provided around the program", () =>
+    Effect.gen(function* () {
+      const program = yield* started({ env: { ...held, AROUND: "1" } })
+      const at = performance.now()
+      yield* program.kill("SIGTERM")
+      const ended = yield* program.ended
+      assert.strictEqual(ended.code, 1)
+      assert.isBelow(ended.at - at, 8000)
+      assert.match(program.output(), /Shutdown complete/)
+      assert.match(program.output(), /provided around the program has not been released in time/)
+    }).pipe(Effect.scoped)
+  )
+
   it.live("nor does it when the start-up has failed", () =>
     Effect.gen(function* () {
       const program = yield* start(app, { env: { ...held, HANG: "1", FAIL: "1" } })

@@ -77,7 +77,7 @@ export class Stage {
   }
 
   /** How many handlers for `path` have begun. */
-  begun(path: string): number {
+  times(path: string): number {
     return this.entries.get(path) ?? 0
   }
 
@@ -90,7 +90,7 @@ export class Stage {
   entered(path: string, count = 1): Effect.Effect<void> {
     return Effect.callback<void>((resume) => {
       const look = () => {
-        if (this.begun(path) < count) return
+        if (this.times(path) < count) return
         this.waiting.delete(look)
         resume(Effect.void)
       }
