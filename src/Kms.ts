@@ -113,7 +113,7 @@ export type {
 
 export {
   /**
-   * An option with a value that cannot be meant. Its message names the option and the value.
+   * An option with an invalid value. Its message names the option and the value.
    *
    * @category errors
    * @since 0.1.0
@@ -150,12 +150,16 @@ const supervise = <A, E, R>(
  * The scope of the layer belongs to the shutdown, so that a start-up that fails unwinds under the deadline too, with
  * every listener that was open already draining.
  *
- * What is provided around it, with `Effect.provide`, is released after it, and not under its deadline.
+ * What is provided around it, with `Effect.provide`, is released after it, in what is left of `timeout` and `forceTimeout`;
+ * then the process exits with 1. A second signal ends it at once meanwhile.
+ *
+ * Of a start-up that fails inside `Layer.fresh`, or inside what `HttpRouter.serve` builds by itself, the shutdown hears once
+ * what had been acquired there has been released. Should that hang, a signal is what ends it, under the deadline.
  *
  * Two variables, read through `Config` when it starts, say how long whoever ends the process waits before it kills:
  * `KMS_TERMINATION_GRACE_PERIOD` (`terminationGracePeriodSeconds` of Kubernetes, `TimeoutStopSec` of systemd) and
  * `KMS_PRE_STOP` (what a `preStop` hook takes of that before the signal). Each is a number of seconds, or a duration such
- * as `1 minute`; neither has a default. A shutdown that may take longer is warned of; a value that cannot be meant is an
+ * as `1 minute`; neither has a default. A shutdown that may take longer is warned of; an invalid value is an
  * `OptionError`. In Kubernetes there is a hint where `lameDuck` is not given.
  *
  * A clean end is an interruption, as that of `Layer.launch` is; `Kms.teardown` turns it into exit code 0. Past the

@@ -97,7 +97,7 @@ export interface Options<Services extends Readonly<Record<string, unknown>> = Re
  *
  * When a check begins to fail a warning with the cause is logged, and an info when it is ok again.
  *
- * Fails with `OptionError` if an option cannot be meant.
+ * Fails with `OptionError` if an option is invalid.
  *
  * **Gotchas**
  *

@@ -101,7 +101,7 @@ export class KmsHijack extends Context.Service<
 /**
  * Makes a `KmsHijack`, whose sockets drain with the shutdown, or when the scope closes, whichever comes first.
  *
- * Fails with `OptionError` if an option cannot be meant.
+ * Fails with `OptionError` if an option is invalid.
  *
  * @category constructors
  * @since 0.1.0

@@ -99,7 +99,7 @@ type AnyServer = Server | Http2Server | Http2SecureServer
  *
  * The server that `evaluate` returns must not listen yet.
  *
- * Fails with `ServeError` if the address cannot be listened on or an option cannot be meant; its message names the
+ * Fails with `ServeError` if the address cannot be listened on or an option is invalid; its message names the
  * address or the option and the value, and nothing is left open.
  *
  * @category constructors

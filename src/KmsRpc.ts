@@ -137,7 +137,7 @@ export const drain: {
   ): Layer.Layer<A | Protocol, E, R> =>
     Layer.fromBuild((memoMap, scope) =>
       Effect.gen(function* () {
-        const streams = yield* Effect.orDie(Effect.fromResult(decode(options)))
+        const streams = yield* Effect.orDie(Effect.fromResult(decode(options, group)))
         const context = yield* Effect.context<R>()
         const kms = yield* Kms
         const host = yield* Process
@@ -157,11 +157,19 @@ export const drain: {
 /** What a server serves. */
 type Group = { readonly requests: ReadonlyMap<string, Rpc.Any> }
 
-const decode = ({ streams = "end" }: Options): Result.Result<(tag: string) => Streams, OptionError> => {
-  if (typeof streams === "function") return Result.succeed(streams)
-  if (streams === "end" || streams === "fail" || streams === "wait") return Result.succeed(() => streams)
-  const problem = 'neither "end" nor "fail" nor "wait" nor a function'
-  return Result.fail(new OptionError({ option: "streams", value: streams, problem }))
+const decode = ({ streams = "end" }: Options, group: Group): Result.Result<(tag: string) => Streams, OptionError> => {
+  const isOne = (value: Streams): boolean => value === "end" || value === "fail" || value === "wait"
+  const fail = (value: unknown, problem: string) => Result.fail(new OptionError({ option: "streams", value, problem }))
+  if (typeof streams !== "function") {
+    return isOne(streams)
+      ? Result.succeed(() => streams)
+      : fail(streams, 'neither "end" nor "fail" nor "wait" nor a function')
+  }
+  for (const tag of group.requests.keys()) {
+    const value = streams(tag)
+    if (!isOne(value)) return fail(value, `neither "end" nor "fail" nor "wait", for ${tag}`)
+  }
+  return Result.succeed(streams)
 }
 
 /** What the calls of a server may end with, as the protocol says it. */

@@ -82,7 +82,7 @@ const kept = <O extends Options>(options: O): O => ({
  *
  * A handler that reads its peer's half to the end before it answers needs `allowHalfOpen: true`, as everywhere in Node.
  *
- * Fails with `SocketServerError` if the address cannot be listened on or an option cannot be meant; its message names the
+ * Fails with `SocketServerError` if the address cannot be listened on or an option is invalid; its message names the
  * address or the option and the value, and nothing is left open.
  *
  * @category constructors

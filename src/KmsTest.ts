@@ -130,7 +130,7 @@ export interface Launched<A> {
  *
  * **Details**
  *
- * A start-up that fails, and an option that cannot be meant, are for `exitCode` and `exit` to tell: in a process, too, it
+ * A start-up that fails, and an invalid option, are for `exitCode` and `exit` to tell: in a process, too, it
  * is the end that shows.
  *
  * To send a signal during the start-up, fork it: `Effect.forkScoped(KmsTest.launch(App), { startImmediately: true })`.

@@ -47,7 +47,7 @@ export interface Options extends Net.ServerOpts, Sockets.SocketOptions {
  *
  * Handlers and their connections drain as those of `KmsTcp.make` do.
  *
- * Fails with `SocketServerError` if the path cannot be listened on or an option cannot be meant; its message names the
+ * Fails with `SocketServerError` if the path cannot be listened on or an option is invalid; its message names the
  * path or the option and the value, and nothing is left behind.
  *
  * @category constructors

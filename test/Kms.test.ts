@@ -219,7 +219,10 @@ describe("Kms.launch", () => {
         [{ timeout: "5 seconds", lameDuck: "5 seconds" }, "lameDuck", "5 seconds"],
         [{ lameDuck: -1 }, "lameDuck", "-1"],
         [{ signals: ["SIGNOPE" as "SIGINT"] }, "signals", "SIGNOPE"],
-        [{ signals: ["SIGKILL"] }, "signals", "SIGKILL"]
+        [{ signals: ["SIGKILL"] }, "signals", "SIGKILL"],
+        [{ signals: "SIGTERM" as unknown as [] }, "signals", "SIGTERM"],
+        [{ hardShutdown: "false" as unknown as boolean }, "hardShutdown", "false"],
+        [{ uncaught: 0 as unknown as boolean }, "uncaught", "0"]
       ]
       for (const [options, option, value] of wrong) {
         const host = Host.make()
@@ -230,6 +233,18 @@ describe("Kms.launch", () => {
         yield* settle
         assert.strictEqual(host.listeners(), 0)
       }
+    })
+  )
+})
+
+describe("Kms.busy", () => {
+  it.effect("dies of an invalid option, and does nothing", () =>
+    Effect.gen(function* () {
+      let done = false
+      const work = Effect.sync(() => void (done = true)).pipe(Kms.busy("work", { onDrain: "Park" as "park" }))
+      const exit = yield* Effect.exit(work)
+      assert.include(String(Exit.isFailure(exit) && Cause.squash(exit.cause)), 'Option onDrain is "Park"')
+      assert.isFalse(done)
     })
   )
 })

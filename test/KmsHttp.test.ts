@@ -1602,6 +1602,15 @@ describe("trouble at the start", () => {
     ).pipe(Effect.map(({ address }) => assert.isTrue(NetAddress.isInetAddress(address))))
   )
 
+  it.live("a server that cannot be made is an error, with what its maker threw", () =>
+    Effect.gen(function* () {
+      const error = yield* failure({ port: 0 }, () => {
+        throw new Error("no certificate")
+      })
+      assert.strictEqual(error.message, "Cannot make the HTTP server: no certificate")
+    })
+  )
+
   it.live("a server that listens already is an error, and goes on listening", () =>
     Effect.gen(function* () {
       const server = createServer()

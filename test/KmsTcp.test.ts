@@ -320,7 +320,7 @@ describe("KmsTcp", () => {
     it.live("names a certificate that is none", () =>
       Effect.gen(function* () {
         const message = yield* messageOf(KmsTcp.makeTls({ ...local, key: "no key", cert }))
-        assert.match(message, /^Cannot make a tls server: /)
+        assert.match(message, /^Cannot make the tls server: /)
       })
     )
 

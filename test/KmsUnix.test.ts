@@ -135,6 +135,13 @@ describe("KmsUnix", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("an empty path is none", () =>
+    Effect.gen(function* () {
+      const { message } = yield* Effect.flip(Effect.scoped(KmsUnix.make({ path: "" })))
+      assert.strictEqual(message, 'Cannot listen on "": the path is empty')
+    })
+  )
+
   it.live("KmsTcp with a path keeps the same rules", () =>
     Effect.gen(function* () {
       const dir = yield* directory

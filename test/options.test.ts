@@ -11,7 +11,13 @@ describe("options", () => {
   })
 
   it("takes every way in which Effect writes a duration, and infinity in small letters too", () => {
-    for (const input of ["2 seconds", 2000, 2_000_000_000n, [2, 0], Duration.seconds(2)] as const) {
+    const temporal = new (class {
+      get seconds() {
+        return 2
+      }
+    })()
+    const two = ["2 seconds", 2000, 2_000_000_000n, [2, 0], { seconds: 2, hours: undefined }, temporal] as const
+    for (const input of [...two, Duration.seconds(2)]) {
       assert.deepStrictEqual(millis("timeout", input, any), Result.succeed(2000))
     }
     for (const input of ["infinity", "Infinity", Duration.infinity] as const) {
@@ -23,6 +29,10 @@ describe("options", () => {
     const wrong = [
       ["soon" as "1 second", any, 'Option closeTimeout is "soon": not a duration'],
       [Number.NaN, any, "Option closeTimeout is NaN: not a duration"],
+      [[0, Number.NaN], any, "Option closeTimeout is [0, NaN]: not a duration"],
+      [{ second: 5 } as {}, any, "Option closeTimeout is { second: 5 }: not a duration"],
+      [{ seconds: Number.NaN }, any, "Option closeTimeout is { seconds: NaN }: not a duration"],
+      [{}, any, "Option closeTimeout is {}: not a duration"],
       ["-1 seconds", any, 'Option closeTimeout is "-1 seconds": a duration cannot be negative'],
       ["-Infinity", any, 'Option closeTimeout is "-Infinity": a duration cannot be negative'],
       [0, { zero: false, infinite: true }, "Option closeTimeout is 0: it has to be longer than zero"],

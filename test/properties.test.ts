@@ -150,7 +150,7 @@ describe("the registry of connections", () => {
       steps: fc.integer({ min: 1, max: 3 })
     })
   const ends = { hangUp: 1, lameDuck: 1, drain: 1, force: 1 }
-  const requests = { accept: 3, bytes: 2, request: 6, headers: 4, respond: 6 }
+  const requests = { accept: 3, bytes: 2, request: 5, upload: 2, received: 2, headers: 4, respond: 6 }
   const calls = { bytes: 3, take: 3, leave: 3, count: 1, call: 2, reply: 3, handled: 1 }
   const anything = fc.array(event({ ...requests, ...calls, ...ends, upgrade: 3, handle: 3 }), {
     maxLength: 60,

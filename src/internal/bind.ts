@@ -73,7 +73,7 @@ const shown = (path: string): string => (Unix.isAbstract(path) ? `@${path.slice(
 export const describe = (options: Options): string => {
   if (options.fd !== undefined) return `descriptor ${options.fd}`
   // Node takes a port over a path.
-  if (options.path !== undefined && options.port === undefined) return shown(options.path)
+  if (options.path !== undefined && options.port === undefined) return options.path === "" ? '""' : shown(options.path)
   return `${options.host ?? ""}:${options.port ?? 0}`
 }
 
@@ -101,6 +101,9 @@ export const listen = (server: Server, options: Options): Effect.Effect<Bound, B
 const bind = (server: Server, options: Options): Effect.Effect<Unix.SocketFile | undefined, unknown> => {
   const path = pathOf(options)
   const problem = path === undefined ? undefined : Unix.misnamed(path)
+  if (options.path === "" && options.port === undefined && options.fd === undefined) {
+    return Effect.fail(Unix.problem("ENOPATH", "the path is empty"))
+  }
   if (problem !== undefined) return Effect.fail(problem)
   // Node would close the server before it says that it listens, and say nothing.
   if (options.signal?.aborted === true) return Effect.fail(Unix.problem("ABORT_ERR", "its signal has been aborted"))

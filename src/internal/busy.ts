@@ -5,6 +5,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import { CurrentHold, CurrentReleased, CurrentSection, keep, type Section } from "./gate.ts"
 import { Kms } from "./kms.ts"
+import { OptionError } from "./options.ts"
 
 export interface Options {
   readonly onDrain?: "admit" | "park" | undefined
@@ -21,12 +22,17 @@ export const entered = <A, E, R>(
 ): Effect.Effect<A, E, R> =>
   Effect.uninterruptibleMask((restore) =>
     Effect.withFiber((fiber) => {
+      const { onDrain = "admit" } = options ?? {}
+      if (onDrain !== "admit" && onDrain !== "park") {
+        const problem = 'neither "admit" nor "park"'
+        return Effect.die(new OptionError({ option: "onDrain", value: onDrain, problem }))
+      }
       const { gate } = fiber.getRef(Kms)
       const hold = fiber.getRef(CurrentHold)
       const section = gate.enter({
         name,
         now: fiber.getRef(Clock.Clock).currentTimeMillisUnsafe(),
-        park: options?.onDrain === "park",
+        park: onDrain === "park",
         parent: fiber.getRef(CurrentSection),
         hold,
         fiber

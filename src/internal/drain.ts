@@ -61,7 +61,8 @@ export interface DrainOptions {
   readonly name?: string | undefined
   /**
    * How long this listener may drain before what is left on it is cut. Longer than zero. Default: until the shutdown's
-   * deadline; 25 seconds where no shutdown supervises it, and then these add up over layers that depend on each other.
+   * deadline. Where only its scope closes, as long as the shutdown's `timeout`, and 25 seconds without a shutdown; these
+   * add up over layers that depend on each other.
    */
   readonly drainTimeout?: Duration.Input | undefined
   /**

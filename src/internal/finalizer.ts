@@ -66,7 +66,7 @@ const named = Effect.fnUntraced(function* <R>(
   yield* next
 })
 
-/** Adds a finalizer with a name. Dies with `OptionError` if the timeout cannot be meant. */
+/** Adds a finalizer with a name. Dies with `OptionError` if the timeout is invalid. */
 export const add = <R>(
   name: string,
   timeout: Duration.Input | undefined,

@@ -24,7 +24,7 @@ const hinted = new WeakSet<Process>()
 
 /**
  * Warns of a shutdown that may be killed before it has ended, and hints at the lame duck where there should be one. Fails
- * if a variable has a value that cannot be meant.
+ * if a variable has an invalid value.
  */
 export const check = Effect.fnUntraced(function* (
   settings: Pick<Settings, "timeout" | "forceTimeout">,

@@ -2,6 +2,7 @@
  * What every listener on a server of Node's does alike: it keeps its connections, stops accepting, and counts. What it
  * does about the work on them is its own.
  */
+import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Exit from "effect/Exit"
@@ -13,7 +14,7 @@ import type { Connection, Timing } from "./connection.ts"
 import { Connections } from "./connections.ts"
 import * as Drain from "./drain.ts"
 import { type Held, oldest, work } from "./held.ts"
-import { millis, OptionError } from "./options.ts"
+import { inWords, millis, OptionError } from "./options.ts"
 import { held } from "./place.ts"
 import type { Process } from "./process.ts"
 import type { Work } from "./report.ts"
@@ -171,3 +172,10 @@ export const isUnused = (server: Server): Result.Result<void, OptionError> =>
         new OptionError({ option: "evaluate", value: Bind.bound(server, {}), problem: "the server listens already" })
       )
     : Result.succeed(undefined)
+
+/** There is no server to listen with, since whoever was to make it threw: for a certificate that is none, say. */
+export class MakeError extends Data.TaggedError("MakeError")<{ readonly kind: string; readonly cause: unknown }> {
+  override get message(): string {
+    return `Cannot make the ${this.kind} server: ${this.cause instanceof Error ? this.cause.message : inWords(this.cause)}`
+  }
+}

@@ -15,7 +15,7 @@ import { Batch, type OnRequest, requests } from "./batch.ts"
 import type { BindError } from "./bind.ts"
 import * as Drain from "./drain.ts"
 import { HttpListener, type Options as HttpOptions } from "./http.ts"
-import { decodeTiming, isUnused, listen } from "./listener.ts"
+import { decodeTiming, isUnused, listen, MakeError } from "./listener.ts"
 import { millis, OptionError } from "./options.ts"
 import { Process } from "./process.ts"
 import { decodeMode } from "./unix.ts"
@@ -46,8 +46,8 @@ export interface ListenerOptions extends Omit<NodeHttpServer.Options, "websocket
    * its opening or its last response. Its next request may be on its way already, and is answered. Default 500
    * milliseconds.
    *
-   * A request that is sent on a connection which has been idle for longer can still be lost: only a `lameDuck` at least
-   * as long as the usual pause of the clients avoids that.
+   * A request that is sent on a connection which has been idle for longer can still be lost: only a `quietPeriod` or a
+   * `lameDuck` at least as long as the usual pause of the clients avoids that. A lame duck takes new connections meanwhile.
    */
   readonly quietPeriod?: Duration.Input | undefined
 }
@@ -78,7 +78,9 @@ export const open = Effect.fnUntraced(function* (
   }
   yield* Drain.admitted
   const host = yield* Process
-  const server = evaluate()
+  const server = yield* serveError(
+    Effect.try({ try: evaluate, catch: (cause) => new MakeError({ kind: "HTTP", cause }) })
+  )
   yield* serveError(Effect.fromResult(isUnused(server)))
   const kind = isHttp2(server) ? "http2" : server instanceof TlsServer ? "https" : "http"
   const listener = new HttpListener(server, { ...spec, kind, timing, host })
@@ -144,7 +146,9 @@ const decode = (options: ListenerOptions & { readonly eventStreams?: unknown }) 
 }
 
 /** What fails at the start fails as it does in `NodeHttpServer`, with a message that says what and where. */
-const serveError = <A, R>(self: Effect.Effect<A, BindError | OptionError, R>): Effect.Effect<A, ServeError, R> =>
+const serveError = <A, R>(
+  self: Effect.Effect<A, BindError | MakeError | OptionError, R>
+): Effect.Effect<A, ServeError, R> =>
   Effect.mapError(self, (cause) => {
     const fields = { cause, message: cause.message }
     return new ServeError(fields)

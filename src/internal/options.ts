@@ -6,7 +6,7 @@ import * as Duration from "effect/Duration"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 
-/** An option with a value that cannot be meant. */
+/** An option with an invalid value. */
 export class OptionError extends Data.TaggedError("OptionError")<{
   readonly option: string
   readonly value: unknown
@@ -20,7 +20,11 @@ export class OptionError extends Data.TaggedError("OptionError")<{
 const show = (value: unknown): string => {
   if (Duration.isDuration(value)) return Duration.format(value)
   if (typeof value === "string") return JSON.stringify(value)
-  return Array.isArray(value) ? `[${value.map(show).join(", ")}]` : inWords(value)
+  if (Array.isArray(value)) return `[${value.map(show).join(", ")}]`
+  if (typeof value !== "object" || value === null || Object.getPrototypeOf(value) !== Object.prototype)
+    return inWords(value)
+  const entries = Object.entries(value).map(([key, each]) => `${key}: ${show(each)}`)
+  return entries.length === 0 ? "{}" : `{ ${entries.join(", ")} }`
 }
 
 /** Any value as a string, also one that cannot be made one: an error is what was thrown, and that may be anything. */
@@ -33,7 +37,7 @@ export const inWords = (value: unknown): string => {
 }
 
 export interface Limits {
-  /** Whether zero is a value that can be meant. */
+  /** Whether zero is valid. */
   readonly zero: boolean
   /** Whether "for ever" is. */
   readonly infinite: boolean
@@ -47,11 +51,23 @@ export const millis = (
 ): Result.Result<number, OptionError> => {
   const fail = (problem: string) => Result.fail(new OptionError({ option, value: input, problem }))
   const duration = Duration.fromInput(input === "infinity" ? "Infinity" : input)
-  // Effect takes NaN for zero.
-  if (Option.isNone(duration) || Number.isNaN(input)) return fail("not a duration")
+  if (Option.isNone(duration) || !isSound(input)) return fail("not a duration")
   const value = Duration.toMillis(duration.value)
   if (value < 0) return fail("a duration cannot be negative")
   if (value === 0 && !limits.zero) return fail("it has to be longer than zero")
   if (value === Number.POSITIVE_INFINITY && !limits.infinite) return fail("it has to be finite")
   return Result.succeed(value)
+}
+
+const units = ["weeks", "days", "hours", "minutes", "seconds", "milliseconds", "microseconds", "nanoseconds"]
+
+/** What Effect takes for zero without a word: NaN, and an object with a unit that is none. */
+const isSound = (input: unknown): boolean => {
+  if (typeof input !== "object" || input === null || Duration.isDuration(input)) return !Number.isNaN(input)
+  if (Array.isArray(input)) return input.every(isSound)
+  // Those of a Temporal.Duration are none of its own.
+  return (
+    units.some((unit) => unit in input) &&
+    Object.entries(input).every(([unit, count]) => units.includes(unit) && isSound(count))
+  )
 }

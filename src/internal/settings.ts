@@ -28,8 +28,9 @@ export interface Options {
    */
   readonly forceTimeout?: Duration.Input | undefined
   /**
-   * How long everything is still served, with readiness gone and `Connection: close` on every response, before the drain
-   * begins: the time that a load balancer takes to look away. Shorter than `timeout`. Default zero.
+   * How long everything is still served, with readiness gone and `Connection: close` on every HTTP/1.1 response, before
+   * the drain begins: the time that a load balancer takes to look away. Shorter than `timeout`. Default zero. A function
+   * that throws, or gives what is no such duration, is warned of at the shutdown, which then has no lame duck.
    */
   readonly lameDuck?: Duration.Input | ((reason: Reason) => Duration.Input) | undefined
   /**
@@ -48,7 +49,7 @@ export interface Options {
    */
   readonly uncaught?: boolean | undefined
   /**
-   * The very last thing before the exit, within what is left of `forceTimeout`.
+   * The very last thing before the exit, within half of what is left of `forceTimeout`; the other half is for the output.
    */
   readonly onStopped?: ((report: Report) => Effect.Effect<void>) | undefined
 }
@@ -63,6 +64,11 @@ export interface Settings {
   readonly uncaught: boolean
   readonly onStopped: ((report: Report) => Effect.Effect<void>) | undefined
 }
+
+const boolean = (option: string, value = true): Result.Result<boolean, OptionError> =>
+  typeof value === "boolean"
+    ? Result.succeed(value)
+    : Result.fail(new OptionError({ option, value, problem: "neither true nor false" }))
 
 export const decode = (options: Options, host: Process): Result.Result<Settings, OptionError> =>
   Result.gen(function* () {
@@ -81,6 +87,8 @@ export const decode = (options: Options, host: Process): Result.Result<Settings,
             )
       )
     const fixed = typeof given === "function" ? undefined : yield* lameDuck(given)
+    const hardShutdown = yield* boolean("hardShutdown", options.hardShutdown)
+    const uncaught = yield* boolean("uncaught", options.uncaught)
     const signals = yield* Signals.validate(
       options.signals ?? Signals.defaultSignals.filter((signal) => signal !== "SIGHUP" || !host.ignoresHangup())
     )
@@ -99,8 +107,8 @@ export const decode = (options: Options, host: Process): Result.Result<Settings,
               lameDuck
             ),
       signals,
-      hardShutdown: options.hardShutdown ?? true,
-      uncaught: options.uncaught ?? true,
+      hardShutdown,
+      uncaught,
       onStopped: options.onStopped
     }
   })

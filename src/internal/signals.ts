@@ -26,6 +26,9 @@ const unheard: ReadonlyArray<string> = ["SIGKILL", "SIGSTOP"]
 export const validate = (
   signals: ReadonlyArray<NodeJS.Signals>
 ): Result.Result<ReadonlyArray<NodeJS.Signals>, OptionError> => {
+  if (!Array.isArray(signals)) {
+    return Result.fail(new OptionError({ option: "signals", value: signals, problem: "not a list of signals" }))
+  }
   for (const signal of signals) {
     const problem = unheard.includes(signal)
       ? `no process can listen for ${signal}`

@@ -3,7 +3,6 @@
  * and in what it is called.
  */
 import * as Context from "effect/Context"
-import * as Data from "effect/Data"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as NetAddress from "effect/net/NetAddress"
@@ -14,8 +13,8 @@ import type { AddressInfo, Server } from "node:net"
 import type { BindError, Options } from "./bind.ts"
 import * as Drain from "./drain.ts"
 import { Kms } from "./kms.ts"
-import { decodeTiming, listen } from "./listener.ts"
-import { inWords, OptionError } from "./options.ts"
+import { decodeTiming, listen, MakeError } from "./listener.ts"
+import { OptionError } from "./options.ts"
 import { Process } from "./process.ts"
 import { type OnSocket, Run } from "./run.ts"
 import { SocketListener } from "./tcp.ts"
@@ -112,13 +111,6 @@ const decode = (options: SocketOptions & { readonly mode?: number | undefined })
     yield* decodeMode(options.mode)
     return { onDrain, drain: yield* Drain.decode(options), timing: yield* decodeTiming(options) }
   })
-
-/** Options that Node makes no server with: a certificate that is none. */
-class MakeError extends Data.TaggedError("MakeError")<{ readonly kind: string; readonly cause: unknown }> {
-  override get message(): string {
-    return `Cannot make a ${this.kind} server: ${this.cause instanceof Error ? this.cause.message : inWords(this.cause)}`
-  }
-}
 
 /** What fails at the start fails as it does in `NodeSocketServer`, with a message that says what and where. */
 class OpenError extends SocketServer.SocketServerOpenError {

@@ -45,12 +45,20 @@ export class FakeSocket extends EventEmitter {
 }
 
 export class FakeResponse extends EventEmitter {
-  readonly req = { complete: true, headers: {}, method: "GET", url: "/" }
+  readonly req: { complete: boolean; readonly headers: object; readonly method: string; readonly url: string }
   readonly writableEnded = false
   shouldKeepAlive = true
   headersSent = false
   /** What the head said, once it is out. */
   says: "nothing yet" | "keep-alive" | "close" = "nothing yet"
+
+  /** To a request that is whole, or whose body is still on its way. */
+  constructor(whole: boolean) {
+    super()
+    this.req = { complete: whole, headers: whole ? {} : { "content-length": "1" }, method: "GET", url: "/" }
+  }
+
+  getHeader(): undefined {}
 
   writeHead(): this {
     this.headersSent = true
@@ -129,12 +137,17 @@ export class FakeListener {
     line.socket.bytesRead += 10
   }
 
-  request(line: FakeLine): void {
+  request(line: FakeLine, whole: boolean): void {
     this.bytes(line)
-    const response = new FakeResponse()
+    const response = new FakeResponse(whole)
     line.responses.push(response)
     const request = { socket: line.socket } as unknown as IncomingMessage
     this.listener.onRequest(request, response as unknown as ServerResponse)
+  }
+
+  /** The body of the newest request has come to its end. */
+  received(line: FakeLine): void {
+    line.responses.at(-1)!.req.complete = true
   }
 
   /** The oldest response ends. Node closes the connection where it said so. */

@@ -17,6 +17,8 @@ export type Kind =
   | "accept"
   | "bytes"
   | "request"
+  | "upload"
+  | "received"
   | "headers"
   | "respond"
   | "upgrade"
@@ -102,12 +104,17 @@ export class Registry {
         case "hangUp":
           return isOpen
         case "request":
-          // Node drops what comes behind a response that says close.
-          return isOpen && !isHijacked && exchanges.every(({ says }) => says !== "close") && !line.isOver
+        case "upload":
+          // What comes behind a response that says close is dropped.
+          return (
+            isOpen && !isHijacked && exchanges.every(({ says, whole }) => whole && says !== "close") && !line.isOver
+          )
+        case "received":
+          return isOpen && exchanges.at(-1)?.whole === false
         case "headers":
           return isOpen && exchanges.some(({ says }) => says === "nothing yet")
         case "respond":
-          return isOpen && exchanges.length > 0
+          return isOpen && exchanges[0]?.whole === true
         case "upgrade":
           return isOpen && !isHijacked && exchanges.length === 0 && !line.isOver
         case "handle":
@@ -140,8 +147,14 @@ export class Registry {
         model.bytes(line)
         return arrives(() => real.bytes(fake))
       case "request":
-        model.request(line)
-        return arrives(() => real.request(fake))
+      case "upload": {
+        const whole = kind === "request"
+        model.request(line, whole)
+        return arrives(() => real.request(fake, whole))
+      }
+      case "received":
+        line.exchanges.at(-1)!.whole = true
+        return real.received(fake)
       case "headers":
         return this.headers(line, fake)
       case "respond":
@@ -223,6 +236,7 @@ export class Registry {
     const { model } = this
     this.play("drain", 0, false, 1)
     for (const line of model.lines) {
+      if (line.isOpen && line.exchanges.at(-1)?.whole === false) this.onOne("received", line)
       while (line.isOpen && line.exchanges.length > 0) this.onOne("respond", line)
       for (let { calls } = line.handling ?? {}; calls !== undefined && calls > 0; calls--) this.onOne("reply", line)
       if (line.handling !== undefined) this.onOne("handled", line)

@@ -11,9 +11,11 @@ export interface Timing {
 /** Longer than any answer to `Connection: close` takes Node. */
 const backstop = 1000
 
-/** A request: whether its head says that the connection goes on, once that is out. */
+/** A request, and whether the head of its response says that the connection goes on, once that is out. */
 export interface Exchange {
   says: "nothing yet" | "keep-alive" | "close"
+  /** All of it has come. */
+  whole: boolean
 }
 
 /** Whoever handles an upgraded connection. */
@@ -91,9 +93,9 @@ export class RegistryModel {
     line.hasBegun = true
   }
 
-  request(line: Line): void {
+  request(line: Line, whole: boolean): void {
     line.due = Number.POSITIVE_INFINITY
-    line.exchanges.push({ says: "nothing yet" })
+    line.exchanges.push({ says: "nothing yet", whole })
   }
 
   /** Its peer has gone. */
@@ -111,10 +113,10 @@ export class RegistryModel {
 
   // --- What applications do ---
 
-  /** Once told to leave, the newest response of a connection says close, and only that. */
+  /** Once told to leave, the newest response of a connection says close, and only that; none while its request comes in. */
   headers(line: Line, exchange: Exchange): void {
     const isNewest = line.exchanges.at(-1) === exchange
-    exchange.says = this.state !== "open" && isNewest ? "close" : "keep-alive"
+    exchange.says = this.state !== "open" && isNewest && exchange.whole ? "close" : "keep-alive"
   }
 
   /** The oldest response has ended. Node closes after one that said so, unless it is `slow` to. */
