@@ -877,7 +877,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     to: "void this.running()"
   },
   {
-    test: http("a listener that the server had before the application sees each response as the drain has made it"),
+    test: http("the answer of a listener that the server had before the application says close in the drain"),
     title: "a request is known when it comes to the application, and no sooner",
     file: "internal/open.ts",
     from: "if (!batch.isHeld(server.rawListeners(event)[0]))",

@@ -15,6 +15,7 @@
 import { Data, Effect } from "effect"
 import { spawn } from "node:child_process"
 import { beside, type Options, start } from "../../test/support/program.ts"
+import type { Proxying } from "../../test/support/proxy.ts"
 import type { Failure } from "./ledger.ts"
 import { clients, type Load } from "./load.ts"
 import * as Random from "./random.ts"
@@ -62,7 +63,7 @@ export const reuseport = Effect.fnUntraced(function* (
         surges: true
       })
       const begin = Effect.gen(function* () {
-        const proxying = JSON.stringify({ port: ports[0], delay })
+        const proxying = JSON.stringify({ port: ports[0], delay, keepsPorts: true } satisfies Proxying)
         const proxy = yield* start(beside(import.meta.url, "../../test/support/proxy.ts"), {
           ...within,
           args: [proxying]
@@ -113,10 +114,8 @@ const explain = (
   { lives }: Rolled,
   { migrate, quietPeriod = defaultQuietPeriod }: Reuseport
 ): string | undefined => {
-  if (failure.kind === "far") return crossed(failure, lives, quietPeriod)
-  // The servers know these by the ports of the proxy.
-  if (failure.kind === "far, in use") return undefined
-  return migrate ? undefined : reset(failure, lives)
+  const wasReset = migrate ? undefined : reset(failure, lives)
+  return wasReset ?? (failure.kind === "far" ? crossed(failure, lives, quietPeriod) : undefined)
 }
 
 /** A new connection was in the accept queue of a socket as it closed. */

@@ -8,9 +8,11 @@ export interface Proxying {
   readonly port: number
   /** One way, in milliseconds. */
   readonly delay: number
+  /** The server sees each client's own port, at another address. For Linux, where all of 127.0.0.0/8 is this machine. */
+  readonly keepsPorts?: boolean | undefined
 }
 
-const { delay, port } = JSON.parse(process.argv[2]!) as Proxying
+const { delay, keepsPorts = false, port } = JSON.parse(process.argv[2]!) as Proxying
 
 const carry = (from: Socket, to: Socket): void => {
   const later = (f: () => void) => void setTimeout(f, delay)
@@ -20,7 +22,8 @@ const carry = (from: Socket, to: Socket): void => {
 }
 
 const server = createServer({ allowHalfOpen: true, noDelay: true }, (near) => {
-  const far = connect({ host: "127.0.0.1", port, allowHalfOpen: true, noDelay: true })
+  const from = keepsPorts ? { localAddress: "127.0.0.9", localPort: near.remotePort! } : {}
+  const far = connect({ host: "127.0.0.1", port, allowHalfOpen: true, noDelay: true, ...from })
   carry(near, far)
   carry(far, near)
 })
