@@ -794,7 +794,7 @@ describe("KmsHealth", () => {
         ],
         [
           { checks: { database: {} } },
-          "Option checks.database is [object Object]: neither an effect nor an object with an effect as its check"
+          "Option checks.database is {}: neither an effect nor an object with an effect as its check"
         ],
         [{ live: "livez" }, 'Option live is "livez": a path begins with a slash'],
         [{ ready: 3 }, "Option ready is 3: a path begins with a slash"],

@@ -18,13 +18,17 @@ export class OptionError extends Data.TaggedError("OptionError")<{
 }
 
 const show = (value: unknown): string => {
-  if (Duration.isDuration(value)) return Duration.format(value)
-  if (typeof value === "string") return JSON.stringify(value)
-  if (Array.isArray(value)) return `[${value.map(show).join(", ")}]`
-  if (typeof value !== "object" || value === null || Object.getPrototypeOf(value) !== Object.prototype)
-    return inWords(value)
-  const entries = Object.entries(value).map(([key, each]) => `${key}: ${show(each)}`)
+  if (Array.isArray(value)) return `[${value.map(showOne).join(", ")}]`
+  if (typeof value !== "object" || value === null || Object.getPrototypeOf(value) !== Object.prototype) {
+    return showOne(value)
+  }
+  const entries = Object.entries(value).map(([key, each]) => `${key}: ${showOne(each)}`)
   return entries.length === 0 ? "{}" : `{ ${entries.join(", ")} }`
+}
+
+const showOne = (value: unknown): string => {
+  if (Duration.isDuration(value)) return Duration.format(value)
+  return typeof value === "string" ? JSON.stringify(value) : inWords(value)
 }
 
 /** Any value as a string, also one that cannot be made one: an error is what was thrown, and that may be anything. */
