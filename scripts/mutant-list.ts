@@ -75,21 +75,21 @@ export const mutants: ReadonlyArray<Mutant> = [
     test: ["test/KmsHttp.peers.test.ts", "a request behind a response that has said close"],
     title: "what stands behind a response that said close is executed",
     file: "internal/http.ts",
-    from: "if (Exchange.newest(connection)?.isLast === true) return void (response[refused] = true)\n",
+    from: "if (Exchange.newest(connection)?.isLast === true) return this.ignore(request, response)\n",
     to: ""
   },
   {
     test: ["test/KmsHttp.late.test.ts", "with setHeader: says close"],
     title: "a Connection header that was set is left alone",
     file: "internal/head.ts",
-    from: 'if (own !== undefined) response.setHeader("connection", closing(own))',
+    from: 'if (own !== undefined) response.setHeader("connection", closing(own) as string)',
     to: "void own"
   },
   {
     test: ["test/KmsHttp.late.test.ts", "says close all the same in the drain"],
     title: "a Connection header of writeHead is left alone",
     file: "internal/head.ts",
-    from: "[...head.slice(0, -1), withClose(head.at(-1))]",
+    from: "head.map(withClose)",
     to: "head"
   },
   {
@@ -131,15 +131,29 @@ export const mutants: ReadonlyArray<Mutant> = [
     test: ["test/Kms.test.ts", "what is provided around it"],
     title: "a second signal is not heard while that is released",
     file: "internal/supervisor.ts",
-    from: "Scope.close(listening, Exit.void) : watchRoot(shutdown, listening)",
+    from: "Scope.close(listening, Exit.void) : hearOn(shutdown, listening)",
     to: "Scope.close(listening, Exit.void) : Scope.close(listening, Exit.void)"
   },
   {
     test: ["test/Kms.test.ts", "what is provided around it"],
     title: "what is provided around the program is given up though it has ended",
     file: "internal/supervisor.ts",
-    from: "watching?.interruptUnsafe()",
+    from: "waiting.interruptUnsafe()",
+    to: "void waiting"
+  },
+  {
+    test: ["test/KmsHttp.peers.test.ts", "a request behind a response that has said close"],
+    title: "what is not executed is not read either",
+    file: "internal/http.ts",
+    from: "request.resume()",
     to: ""
+  },
+  {
+    test: ["test/KmsHttp.peers.test.ts", "a request behind a response that has said close"],
+    title: "a response that said close is not known to have",
+    file: "internal/http.ts",
+    from: "() => void (exchange.isLast = saysClose(response))",
+    to: "() => {}"
   },
   {
     test: invariant(2),
@@ -222,7 +236,7 @@ export const mutants: ReadonlyArray<Mutant> = [
     test: invariant(7),
     title: "signal handlers stay",
     file: "internal/supervisor.ts",
-    from: "run(root.pollUnsafe() === undefined ? close : Effect.andThen(host.turn, close))",
+    from: "void run(root.pollUnsafe() === undefined ? close : Effect.andThen(shutdown.host.turn, close))",
     to: "void run"
   },
   {

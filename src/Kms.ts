@@ -150,8 +150,10 @@ const supervise = <A, E, R>(
  * The scope of the layer belongs to the shutdown, so that a start-up that fails unwinds under the deadline too, with
  * every listener that was open already draining.
  *
- * What is provided around it, with `Effect.provide`, is released after it, in what is left of `timeout` and `forceTimeout`;
- * then the process exits with 1. A second signal ends it at once meanwhile.
+ * What is provided around it, with `Effect.provide`, is released after it. After a signal, an interruption or
+ * `Kms.shutdown` that has what is left of `timeout` and `forceTimeout`; then the process exits with 1. A further signal ends
+ * it at once meanwhile, as during the shutdown. Nothing bounds it where the program has failed or ended by itself, or was cut
+ * without having been interrupted, since the failure is there to be handled; nor where `launch` runs in a fiber of its own.
  *
  * Of a start-up that fails inside `Layer.fresh`, or inside what `HttpRouter.serve` builds by itself, the shutdown hears once
  * what had been acquired there has been released. Should that hang, a signal is what ends it, under the deadline.

@@ -594,6 +594,28 @@ describe("what is provided around it", () => {
     })
   )
 
+  it.effect("is not given up where the root goes on after a shutdown that was cut", () =>
+    Effect.gen(function* () {
+      const host = Host.make()
+      const stuck = Layer.effectDiscard(
+        Effect.andThen(
+          Effect.forkScoped(Effect.never.pipe(Kms.busy("job"))),
+          Effect.forkScoped(Effect.andThen(Effect.sleep("1 second"), Kms.shutdown()))
+        )
+      )
+      const fiber = yield* Kms.launch(stuck, { timeout: "10 seconds" }).pipe(
+        Effect.catchTag("ShutdownTimeout", () => Effect.as(Effect.sleep("1 hour"), "recovered")),
+        host.provide,
+        silent,
+        Effect.forkDetach({ startImmediately: true })
+      )
+      yield* settle
+      yield* TestClock.adjust("2 hours")
+      assert.strictEqual(yield* Fiber.join(fiber), "recovered")
+      assert.deepStrictEqual(host.exits, [])
+    })
+  )
+
   it.effect("has its time, and then nobody listens any more", () =>
     Effect.gen(function* () {
       const { fiber, host } = yield* interrupted(Effect.sleep("11 seconds"), "10 seconds")

@@ -498,6 +498,7 @@ describe.concurrent("a request whose client goes in the turn in which it comes",
       "with what is no request behind it",
       Buffer.from(packet("/never").trimEnd() + "\r\nContent-Length: 1\r\n\r\nx?!")
     ],
+    [http, "as the second of two", Buffer.from(packet("/never", "/never") + "?!")],
     [
       h2c,
       "with RST_STREAM",
@@ -526,6 +527,8 @@ describe.concurrent("layerNode: a response whose application sets the Connection
     "with setHeader": (response) => void response.setHeader("Connection", "keep-alive"),
     "in an object": (response) => void response.writeHead(200, { "X-Other": "other", Connection: "keep-alive" }),
     "behind a reason": (response) => void response.writeHead(200, "Fine", { connection: "Keep-Alive" }),
+    "before nothing": (response) =>
+      void response.writeHead(200, { Connection: "keep-alive" } as unknown as string, undefined),
     "in a list": (response) => void response.writeHead(200, ["X-Other", "connection", "CONNECTION", "keep-alive"]),
     "in a list of pairs": (response) =>
       void response.writeHead(200, [
@@ -565,6 +568,37 @@ describe.concurrent("layerNode: a response whose application sets the Connection
       })
     )
   }
+})
+
+describe.concurrent("layerNode: a head that is written while the request still comes in", () => {
+  it.live("says keep-alive, whatever is tried later, and the next request is answered with close", () =>
+    Effect.gen(function* () {
+      const stage = new Stage()
+      const listen = (server: Server) =>
+        void server.on("request", (request: IncomingMessage, response: ServerResponse) => {
+          if (request.method === "GET") return void response.end("ok")
+          response.writeHead(413).write("too ")
+          request.resume().on("end", () => {
+            assert.throws(() => response.writeHead(500))
+            response.end("large")
+          })
+        })
+      const options = { quietPeriod: long, closeTimeout: long }
+      const program = yield* Ways.launchSignal.start(nodeApplication(stage, http, options, listen))
+      const peer = yield* used(stage, http)
+      yield* Ways.drain(program, () => stage.server)
+      peer.send("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\nup")
+      yield* peer.body(4)
+      peer.send("load")
+      const first = yield* peer.response
+      assert.deepStrictEqual([first.text, first.headers["connection"]], ["too large", "keep-alive"])
+      peer.get("/")
+      const second = yield* peer.response
+      assert.deepStrictEqual([second.text, second.headers["connection"]], ["ok", "close"])
+      yield* peer.closed
+      yield* endsWell(program, stage)
+    })
+  )
 })
 
 describe.concurrent("trouble that is not a request's", () => {

@@ -62,6 +62,10 @@ export class Batch {
   }
 }
 
-/** Whether the client of a response has gone; over HTTP/2, with its stream. */
-export const isGone = (response: ServerResponse): boolean =>
-  (response as unknown as Partial<Http2ServerResponse>).stream?.destroyed ?? response.destroyed
+/** Whether the client of a response has gone: over HTTP/2 its stream, in a tunnel the socket that stands for a response. */
+export const isGone = (response: ServerResponse): boolean => {
+  const { stream } = response as unknown as Partial<Http2ServerResponse>
+  if (stream !== undefined) return stream.destroyed
+  // Of a response that stands behind another one, Node 22 and 24 tell nothing.
+  return response.destroyed || (response as Partial<ServerResponse>).req?.socket?.destroyed === true
+}

@@ -2,7 +2,7 @@
  * Responses that would go on for ever, and end with the drain: event streams.
  */
 import type { ServerResponse } from "node:http"
-import { onHead } from "./head.ts"
+import { onHead, sent } from "./head.ts"
 
 /**
  * Ends the body of a response that goes on for ever, now or as soon as its headers are out, as if its handler had: for the
@@ -52,7 +52,6 @@ export const isEventStreamType = (type: string): boolean => /^text\/event-stream
 export const isEventStream = (response: ServerResponse): boolean => {
   const type = response.getHeader("content-type")
   if (type !== undefined) return isEventStreamType(String(type))
-  // Headers given to `writeHead` alone are nowhere but in the head as it was sent. Private to Node, pinned by a test.
-  const head = (response as { readonly _header?: string | null })._header ?? ""
-  return isEventStreamType(/^content-type: *(.*)$/im.exec(head)?.[1] ?? "")
+  // Headers given to `writeHead` alone are nowhere but in the head as it was sent.
+  return isEventStreamType(sent(response, "content-type"))
 }

@@ -24,7 +24,7 @@ export interface Exchange {
   earlier: Exchange | undefined
   /** Its connection carries it no longer. Its handler may still run. */
   hasEnded: boolean
-  /** Its response says that the connection closes, with the drain as the reason. */
+  /** Its head was written in the lame duck or the drain, and says that the connection closes. */
   isLast: boolean
 }
 

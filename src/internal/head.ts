@@ -7,24 +7,35 @@ import type { ServerResponse } from "node:http"
 type Head = ReadonlyArray<unknown>
 
 /** Calls `before` with the head of a response, which it may change, and `after` once that is written. */
-export const onHead = (response: ServerResponse, before: (head: Head) => Head, after?: () => void): void => {
+export const onHead = (response: ServerResponse, before: (head: Head) => Head, after: () => void): void => {
   const writeHead = response.writeHead as (...head: Head) => ServerResponse
   response.writeHead = function (this: ServerResponse, ...head: Head) {
+    // A second one is an error, and changes nothing.
+    if (response.headersSent) return writeHead.apply(this, head as Array<unknown>)
     const written = writeHead.apply(this, before(head) as Array<unknown>)
-    after?.()
+    after()
     return written
   } as ServerResponse["writeHead"]
 }
 
+/** A header as it was sent, whoever set it. Node keeps the whole head to itself; pinned by a test. */
+export const sent = (response: ServerResponse, name: string): string => {
+  const head = (response as { readonly _header?: string | null })._header ?? ""
+  return new RegExp(`^${name}: *(.*)$`, "im").exec(head)?.[1] ?? ""
+}
+
+/** Whether the head that was sent says that the connection closes. */
+export const saysClose = (response: ServerResponse): boolean => /\bclose\b/i.test(sent(response, "connection"))
+
 /**
- * Lets the head of a response say that its connection closes. Node says so itself, unless the application has set the
- * header: then Node takes its word for it. Who passes on the headers of another server says `keep-alive` without a thought.
+ * Lets a head say that its connection closes. Node does so by itself, unless the application has a header of its own: then
+ * Node takes its word for it. Who passes on the headers of another server says `keep-alive` without a thought.
  */
 export const sayClose = (response: ServerResponse, head: Head): Head => {
   response.shouldKeepAlive = false
   const own = response.getHeader("connection")
-  if (own !== undefined) response.setHeader("connection", closing(own))
-  return [...head.slice(0, -1), withClose(head.at(-1))]
+  if (own !== undefined) response.setHeader("connection", closing(own) as string)
+  return head.map(withClose)
 }
 
 const withClose = (headers: unknown): unknown => {
@@ -42,7 +53,9 @@ const withClose = (headers: unknown): unknown => {
 const isConnection = (name: unknown): boolean => typeof name === "string" && /^connection$/i.test(name)
 
 /** A value of the `Connection` header with `close` in place of `keep-alive` (RFC 9112 section 9.6). */
-const closing = (value: unknown): string => {
+const closing = (value: unknown): unknown => {
+  // An error, which is Node's to tell of.
+  if (value === undefined) return value
   const options = String(value)
     .split(",")
     .map((option) => option.trim())

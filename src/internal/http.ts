@@ -11,7 +11,7 @@ import { type Connection, of, type Timing } from "./connection.ts"
 import { endWhenEndless } from "./endless.ts"
 import * as Exchange from "./exchange.ts"
 import type { Handler } from "./handler.ts"
-import { onHead, sayClose } from "./head.ts"
+import { onHead, sayClose, saysClose } from "./head.ts"
 import { type Held, work } from "./held.ts"
 import { hijacked, Hijacks } from "./hijack.ts"
 import { ServerListener } from "./listener.ts"
@@ -113,7 +113,7 @@ export class HttpListener extends ServerListener {
     if (connection === undefined) return
     if (stream !== undefined && sessionOf(connection)?.told === true) return this.refuse(response, stream)
     // Its client will be told that the one before it was the last. To do it and not to answer would be worse.
-    if (Exchange.newest(connection)?.isLast === true) return void (response[refused] = true)
+    if (Exchange.newest(connection)?.isLast === true) return this.ignore(request, response)
     const exchange = Exchange.begin(this, connection, response)
     connection.engage()
     this.requests++
@@ -126,6 +126,12 @@ export class HttpListener extends ServerListener {
   private refuse(response: Refusable, stream: ServerHttp2Stream): void {
     response[refused] = true
     Effect.runFork(this.host.turn).addObserver(() => stream.close(refusedStream))
+  }
+
+  /** What stays unread would reset the connection as it closes, and the response before it with it. */
+  private ignore(request: IncomingMessage, response: Refusable): void {
+    response[refused] = true
+    request.resume()
   }
 
   /** Whether a request came too late to be answered. */
@@ -163,11 +169,15 @@ export class HttpListener extends ServerListener {
       }
       return
     }
-    onHead(response, (head) => {
-      const { req } = response
-      exchange.isLast = Exchange.newest(connection) === exchange && (req.complete || !Exchange.hasBody(req))
-      return exchange.isLast ? sayClose(response, head) : head
-    })
+    onHead(
+      response,
+      (head) => {
+        const { req } = response
+        const mayBeLast = Exchange.newest(connection) === exchange && (req.complete || !Exchange.hasBody(req))
+        return mayBeLast ? sayClose(response, head) : head
+      },
+      () => void (exchange.isLast = saysClose(response))
+    )
   }
 
   // --- Upgrades ---

@@ -88,7 +88,7 @@ export const supervise = <A, E, R>(
       const unwound = yield* end(shutdown, app, program.release, silent ? undefined : view)
       const outcome = yield* conclude(shutdown, unwound, silent ? undefined : view)
       yield* Scope.close(catching, Exit.void)
-      yield* shutdown.endedByItself ? Scope.close(listening, Exit.void) : watchRoot(shutdown, listening)
+      yield* shutdown.endedByItself ? Scope.close(listening, Exit.void) : hearOn(shutdown, listening)
 
       const annotations = Context.make(Outcome, outcome)
       // A pending interruption replaces whatever is returned from here, so the outcome has to travel with it.
@@ -104,6 +104,7 @@ export const supervise = <A, E, R>(
         const own = app.pollUnsafe()
         if (own !== undefined && shutdown.endedByItself) return yield* own
       }
+      yield* giveUpLate(shutdown)
       yield* Effect.withFiber((root) => Effect.sync(() => root.interruptUnsafe(root.id, annotations)))
       // Where the root itself cannot be interrupted, it ends all the same.
       return yield* Effect.failCause(Cause.annotate(Cause.interrupt(), annotations))
@@ -149,33 +150,35 @@ const catchUncaught = Effect.fnUntraced(function* (shutdown: Shutdown): Effect.f
 })
 
 /**
- * Once the program has been unwound the root releases what is provided around it. Until that has ended a second signal
- * still ends it at once, and the process is gone in time whatever hangs there.
+ * Until the root has ended, which releases what is provided around the program, a second signal still ends it at once.
  *
  * Signals are heard for a turn longer: with nobody listening a signal has its default action back, and the echo of a Ctrl-C
  * would end the process as if nothing had been done. `runMain` stops listening before it calls `teardown`.
  */
-const watchRoot = Effect.fnUntraced(function* (shutdown: Shutdown, listening: Scope.Closeable): Effect.fn.Return<void> {
-  const { deadline, exitBy, host, settings } = shutdown
-  const left = Math.max(exitBy, deadline + settings.forceTimeout) - shutdown.now()
-  const giveUp = Effect.sync(() => {
-    host.say("What is provided around the program has not been released in time: exit at once")
-    host.exit(1)
-  })
-  const watching = Number.isFinite(left)
-    ? yield* Effect.forkDetach(Effect.andThen(Limit.over(host, left), giveUp))
-    : undefined
+const hearOn = Effect.fnUntraced(function* (shutdown: Shutdown, listening: Scope.Closeable): Effect.fn.Return<void> {
   const run = Effect.runForkWith(yield* Effect.context<never>())
   const close = Scope.close(listening, Exit.void)
   yield* Effect.withFiber((root) =>
     Effect.sync(() =>
-      shutdown.onGone(() => {
-        watching?.interruptUnsafe()
-        // Another shutdown in the same root listens already.
-        run(root.pollUnsafe() === undefined ? close : Effect.andThen(host.turn, close))
-      })
+      // Another shutdown in the same root listens already.
+      shutdown.onGone(
+        () => void run(root.pollUnsafe() === undefined ? close : Effect.andThen(shutdown.host.turn, close))
+      )
     )
   )
+})
+
+/** The root is about to be interrupted: the process is gone in time, whatever hangs in what is provided around the program. */
+const giveUpLate = Effect.fnUntraced(function* (shutdown: Shutdown): Effect.fn.Return<void> {
+  const { deadline, exitBy, host, settings } = shutdown
+  const left = Math.max(exitBy, deadline + settings.forceTimeout) - shutdown.now()
+  if (!Number.isFinite(left)) return
+  const giveUp = Effect.sync(() => {
+    host.say("What is provided around the program has not been released in time: exit at once")
+    host.exit(1)
+  })
+  const waiting = yield* Effect.forkDetach(Effect.andThen(Limit.over(host, left), giveUp))
+  shutdown.onGone(() => waiting.interruptUnsafe())
 })
 
 /** Drains and unwinds, within the deadline and what comes after it. */

@@ -49,6 +49,7 @@ export class FakeResponse extends EventEmitter {
   readonly writableEnded = false
   shouldKeepAlive = true
   headersSent = false
+  _header = ""
   /** What the head said, once it is out. */
   says: "nothing yet" | "keep-alive" | "close" = "nothing yet"
 
@@ -63,6 +64,7 @@ export class FakeResponse extends EventEmitter {
   writeHead(): this {
     this.headersSent = true
     this.says = this.shouldKeepAlive ? "keep-alive" : "close"
+    this._header = `Connection: ${this.says}\r\n`
     return this
   }
 }
