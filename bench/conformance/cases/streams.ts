@@ -23,6 +23,36 @@ export const pipelining: Group = {
       })
     },
     {
+      name: "A request in one packet with the end of an upload is answered, as the upload is",
+      origin: "a defect of effect-kms; RFC 9112 section 9.6",
+      knownToFail: ["http-terminator", "http-graceful-shutdown", "fastify", "close-with-grace"],
+      because: "says close on the first response, behind which Node drops the other, or answers 503",
+      run: Effect.fnUntraced(function* (server) {
+        const peer = yield* connect(server.port)
+        peer.send("POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\nup")
+        yield* server.began("/upload")
+        yield* server.signal()
+        yield* Effect.sleep(200)
+        peer.send(`load${get("/slow?ms=300")}`)
+        yield* answered(peer, "6")
+        yield* answered(peer, "slow")
+      })
+    },
+    {
+      name: "An upload in one packet behind another request is answered, as that is",
+      origin: "a defect of effect-kms; RFC 9112 section 9.6",
+      knownToFail: ["http-terminator", "http-graceful-shutdown", "fastify", "close-with-grace"],
+      because: "says close on the first response, behind which Node drops the other, or answers 503",
+      run: Effect.fnUntraced(function* (server) {
+        const peer = yield* inFlight(server, "/slow?ms=1000")
+        yield* server.signal()
+        yield* Effect.sleep(200)
+        peer.send("POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\nupload")
+        yield* answered(peer, "slow")
+        yield* answered(peer, "6")
+      })
+    },
+    {
       name: "Of three pipelined responses only the last says close",
       origin: "RFC 9112 section 9.6; Go net/http",
       knownToFail: [
