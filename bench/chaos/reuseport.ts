@@ -39,6 +39,8 @@ export interface Reuseport {
 /** Longer than the pauses of the far clients, and what they have in flight meanwhile. */
 export const longLameDuck = 2000
 const delay = 40
+/** As much as that may be longer, each way: a timer of the proxy, and the loop of who reads, come late. */
+const late = 20
 /** The default of the library. */
 const defaultQuietPeriod = 500
 
@@ -143,15 +145,15 @@ const crossed = (
   lives: ReadonlyArray<Life>,
   quietPeriod: number
 ): string | undefined => {
-  if (idle === undefined || idle < quietPeriod - 2 * delay || !/ended|closed|ECONNRESET|EPIPE/.test(how))
+  if (idle === undefined || idle < quietPeriod - 2 * (delay + late) || !/ended|closed|ECONNRESET|EPIPE/.test(how))
     return undefined
   // Without a lame duck, closed as the drain began or while it lasted, when the request was less than a way from arriving.
   const found = lives.find(
     ({ draining, ended, lameDuck }) =>
       lameDuck === 0 &&
       draining !== undefined &&
-      written > draining - delay - 20 &&
-      written < (ended ?? draining) + delay + 20
+      written > draining - delay - late &&
+      written < (ended ?? draining) + delay + late
   )
   return found === undefined
     ? undefined
