@@ -101,6 +101,16 @@ const long = 20_000
 
 const now = (): number => performance.now()
 
+/** A connection that has had an answer right before the drain began. */
+const usedBefore = ({ drain, port, tls }: Pick<Scene, "drain" | "port" | "tls">) =>
+  Effect.gen(function* () {
+    const peer = yield* Peers.connect(port, { tls })
+    peer.get("/ok")
+    yield* peer.response
+    yield* drain
+    return peer
+  })
+
 describe.concurrent("HTTP/1.1", () => {
   row(
     "a connection that has been idle for longer than quietPeriod is closed at once",
@@ -197,10 +207,7 @@ describe.concurrent("HTTP/1.1", () => {
     "requests that come together after the drain began are all answered, and only the last says close",
     { protocols: http1 },
     Effect.fnUntraced(function* ({ drain, endsWell, port, tls }) {
-      const peer = yield* Peers.connect(port, { tls })
-      peer.get("/ok")
-      yield* peer.response
-      yield* drain
+      const peer = yield* usedBefore({ drain, port, tls })
       peer.send("GET /ok HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(3))
       const answers = yield* Effect.all([peer.response, peer.response, peer.response])
       assert.deepStrictEqual(
@@ -256,10 +263,7 @@ describe.concurrent("HTTP/1.1", () => {
     "an upload that comes in one packet behind another request in the drain is answered too, as the last one",
     { protocols: http1, ways: fewWays, listener: { quietPeriod: long, closeTimeout: long } },
     Effect.fnUntraced(function* ({ drain, endsWell, port, tls }) {
-      const peer = yield* Peers.connect(port, { tls })
-      peer.get("/ok")
-      yield* peer.response
-      yield* drain
+      const peer = yield* usedBefore({ drain, port, tls })
       const upload = "POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\nupload"
       peer.send(`GET /ok HTTP/1.1\r\nHost: localhost\r\n\r\n${upload}`)
       const first = yield* peer.response
@@ -277,10 +281,7 @@ describe.concurrent("HTTP/1.1", () => {
     "a request whose body nobody reads is answered with Connection: close",
     { protocols: http1, ways: fewWays, listener: { quietPeriod: long, closeTimeout: long } },
     Effect.fnUntraced(function* ({ drain, endsWell, port, tls }) {
-      const peer = yield* Peers.connect(port, { tls })
-      peer.get("/ok")
-      yield* peer.response
-      yield* drain
+      const peer = yield* usedBefore({ drain, port, tls })
       peer.send("POST /unread HTTP/1.1\r\nHost: localhost\r\nContent-Length: 6\r\n\r\nunread")
       const { headers, text } = yield* peer.response
       assert.deepStrictEqual([text, headers["connection"]], ["unread", "close"])
@@ -318,10 +319,7 @@ describe.concurrent("HTTP/1.1", () => {
     "a request behind a response that has said close is not executed",
     { protocols: http1, ways: fewWays, listener: { closeTimeout: long } },
     Effect.fnUntraced(function* ({ drain, endsWell, port, stage, tls }) {
-      const peer = yield* Peers.connect(port, { tls })
-      peer.get("/ok")
-      yield* peer.response
-      yield* drain
+      const peer = yield* usedBefore({ drain, port, tls })
       peer.get("/chunked")
       yield* stage.entered("/chunked")
       yield* peer.body(6)
@@ -396,10 +394,7 @@ describe.concurrent("HTTP/1.1", () => {
       `an event stream (${path}) that is asked for after the drain began ends at once`,
       { protocols: http1, ways: fewWays, listener: { quietPeriod: long } },
       Effect.fnUntraced(function* ({ drain, endsWell, port, tls }) {
-        const peer = yield* Peers.connect(port, { tls })
-        peer.get("/ok")
-        yield* peer.response
-        yield* drain
+        const peer = yield* usedBefore({ drain, port, tls })
         peer.get(path)
         const { headers, status } = yield* peer.response
         assert.deepStrictEqual([status, headers["connection"]], [200, "close"])
@@ -1164,10 +1159,7 @@ describe.concurrent("a server of node:http that someone else answers", () => {
       `has its event stream (${path}) that is asked for after the drain began end at once`,
       { ...node, protocols: http1, ways: fewWays },
       Effect.fnUntraced(function* ({ drain, endsWell, port, tls }) {
-        const peer = yield* Peers.connect(port, { tls })
-        peer.get("/ok")
-        yield* peer.response
-        yield* drain
+        const peer = yield* usedBefore({ drain, port, tls })
         peer.get(path)
         const { headers, text } = yield* peer.response
         assert.deepStrictEqual([text, headers["connection"]], [Stages.event, "close"])
